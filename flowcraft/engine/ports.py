@@ -1,0 +1,208 @@
+"""What the engine asks of a database, and the rows it speaks in. All methods are synchronous and safe to call from threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from flowcraft.attempts import Attempt
+
+RunState = Literal["queued", "running", "waiting", "interrupted", "failed", "cancelled", "done"]
+ENDED: frozenset[str] = frozenset({"failed", "cancelled", "done"})
+PieceState = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One finished bit of work. ``result`` is JSON text; ``what`` and ``code`` are the two parts of its hash."""
+
+    path: str
+    what: str
+    code: str = ""
+    state: PieceState = "done"
+    result: str = "null"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One attempt to reach a model, made for a run."""
+
+    path: str
+    stage: str
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """A kept event. ``sequence`` grows within a run; ``data`` is JSON text."""
+
+    sequence: int
+    kind: str
+    stage: str
+    time: float
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run before its first segment. ``snapshot`` holds workflow files, settings and what else the run keeps."""
+
+    id: str
+    workflow: str
+    file: str
+    folder: str
+    created: float
+    inputs: Mapping[str, Any]
+    snapshot: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run as it is stored. ``usd`` and ``tokens`` are sums of its attempts; ``owner`` is a process id or empty."""
+
+    id: str
+    workflow: str
+    file: str
+    folder: str
+    state: RunState
+    created: float
+    inputs: Mapping[str, Any]
+    snapshot: Mapping[str, Any]
+    epoch: int = 0
+    segment: int = 0
+    owner: str = ""
+    wanted: str = ""
+    ended: float | None = None
+    seconds: float = 0.0
+    outputs: Any = None
+    error: str = ""
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTotals:
+    """What a run cost: sums over its attempt rows. ``usd`` is None where no attempt has a known price."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    offline: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStart:
+    """What a segment begins with: the run as it is now, its pieces by path and the next event's sequence."""
+
+    run: RunRow
+    pieces: Mapping[str, Piece]
+    next_event: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """A new state of a run; a state other than ``running`` also gives the ownership back."""
+
+    state: RunState
+    outputs: Any = None
+    error: str = ""
+    seconds: float = 0.0
+    ended: float | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What one transaction adds to a run. Everything but ``attempts`` stands behind the fence: ``epoch`` must be the run's."""
+
+    run: str
+    epoch: int
+    pieces: tuple[Piece, ...] = ()
+    events: tuple[EventRow, ...] = ()
+    attempts: tuple[AttemptRow, ...] = ()
+    state: StateChange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRow:
+    """A process that owns runs. ``beat`` is a counter; the rest identifies the process on its machine."""
+
+    id: str
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+    beat: int = 0
+
+
+class RunStore(Protocol):
+    """Runs, their pieces, attempts and events, and the processes that own them."""
+
+    def create(self, run: NewRun) -> None:
+        """Store a new run, queued and without an owner."""
+        ...
+
+    def begin(self, run: str, owner: str, epoch: int) -> SegmentStart | None:
+        """Begin a segment in one transaction if the run's epoch still is ``epoch``: raise it, own the run, read its pieces.
+
+        None says that somebody else was faster. The state becomes running, ``wanted`` is cleared.
+        """
+        ...
+
+    def write(self, batch: Sequence[Write]) -> set[tuple[str, int]]:
+        """Store a batch in one transaction; return the (run, epoch) pairs that are fenced, of which only attempts were kept.
+
+        A piece at a path that is recorded already replaces the row (the next go after a recorded failure).
+        """
+        ...
+
+    def get(self, run: str) -> RunRow | None:
+        """Return a run by its id, or by the only id that begins so."""
+        ...
+
+    def list(self, limit: int = 50, state: str | None = None) -> Sequence[RunRow]:
+        """Return the newest runs first, their snapshots left out."""
+        ...
+
+    def pieces(self, run: str) -> Sequence[Piece]:
+        """Return all pieces of a run in order of writing."""
+        ...
+
+    def events(self, run: str, after: int = 0) -> Sequence[EventRow]:
+        """Return the kept events of a run behind sequence ``after``."""
+        ...
+
+    def attempts(self, run: str) -> Sequence[AttemptRow]:
+        """Return all attempts of a run."""
+        ...
+
+    def totals(self, runs: Sequence[str]) -> Mapping[str, RunTotals]:
+        """Return what each of these runs cost."""
+        ...
+
+    def want(self, run: str, wanted: str) -> None:
+        """Say what the owner shall do (``cancel``)."""
+        ...
+
+    def end_unowned(self, run: str, epoch: int, change: StateChange) -> bool:
+        """End a run whose owner is gone, if its epoch still is ``epoch``: raise the epoch, set the state. False: it is not."""
+        ...
+
+    def join(self, process: ProcessRow) -> None:
+        """Enter a process."""
+        ...
+
+    def beat(self, process: str) -> Mapping[str, str]:
+        """Raise the counter of ``process`` and return what is wanted of the runs it owns: ``{run: wanted}``."""
+        ...
+
+    def leave(self, process: str) -> None:
+        """Take a process that ends off the list."""
+        ...
+
+    def process(self, process: str) -> ProcessRow | None:
+        """Return a process."""
+        ...
+

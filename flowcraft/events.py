@@ -1,0 +1,154 @@
+"""What happens in a run or a call, as frozen events of plain values, and the bus that brings them to who watches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from flowcraft.attempts import Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened. ``time`` is seconds since the epoch; ``run`` is empty for calls outside a run."""
+
+    kind: ClassVar[str] = "event"
+    kept: ClassVar[bool] = True
+
+    run: str = ""
+    stage: str = ""
+    time: float = 0.0
+
+    def data(self) -> dict[str, Any]:
+        """Return the event as JSON-like data, its kind included."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A segment of a run begins: the first start (1) or a continuation."""
+
+    kind: ClassVar[str] = "run.started"
+    workflow: str = ""
+    segment: int = 1
+    stages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """A segment of a run ended in ``state``."""
+
+    kind: ClassVar[str] = "run.finished"
+    state: str = ""
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    """A stage begins; ``elements`` is the length of its list, None without ``each``."""
+
+    kind: ClassVar[str] = "stage.started"
+    elements: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFinished(Event):
+    """A stage ended. ``state`` is done, skipped, failed or reused; ``reason`` says why where it is not done."""
+
+    kind: ClassVar[str] = "stage.finished"
+    state: str = "done"
+    reason: str = ""
+    seconds: float = 0.0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementFinished(Event):
+    """One element of a stage with ``each`` ended."""
+
+    kind: ClassVar[str] = "element.finished"
+    kept: ClassVar[bool] = False
+    path: str = ""
+    index: int = 0
+    state: str = "done"
+    reason: str = ""
+    done: int = 0
+    elements: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoFailed(Event):
+    """One go of a body failed and another follows after ``pause`` seconds."""
+
+    kind: ClassVar[str] = "go.failed"
+    path: str = ""
+    go: int = 1
+    error: str = ""
+    pause: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished(Event):
+    """One attempt to reach a model ended, or a model was skipped."""
+
+    kind: ClassVar[str] = "call.finished"
+    kept: ClassVar[bool] = False
+    path: str = ""
+    attempt: Attempt = field(default_factory=lambda: Attempt(model=""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said(Event):
+    """A body, a tool or the engine has something to say. ``level`` is debug, info, warning or error."""
+
+    kind: ClassVar[str] = "said"
+    level: str = "info"
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+EVENTS: tuple[type[Event], ...] = (
+    RunStarted,
+    RunFinished,
+    StageStarted,
+    StageFinished,
+    ElementFinished,
+    GoFailed,
+    CallFinished,
+    Said,
+)
+
+
+class Bus:
+    """Hands every event to all who subscribed. Subscribers are called at once and must be cheap; one that raises is dropped.
+
+    ``on_drop`` is told which subscriber was dropped and why.
+    """
+
+    def __init__(self, on_drop: Callable[[Callable[[Event], None], Exception], None] | None = None) -> None:
+        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+        self._lock = threading.Lock()
+        self._on_drop = on_drop
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
+        """Add ``subscriber``; call the result to take it off again."""
+        with self._lock:
+            self._subscribers = (*self._subscribers, subscriber)
+        return lambda: self._remove(subscriber)
+
+    def _remove(self, subscriber: Callable[[Event], None]) -> None:
+        with self._lock:
+            self._subscribers = tuple(known for known in self._subscribers if known is not subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Hand ``event`` to every subscriber."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception as error:  # a watcher must never end what it watches
+                self._remove(subscriber)
+                if self._on_drop is not None:
+                    self._on_drop(subscriber, error)

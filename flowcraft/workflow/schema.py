@@ -1,0 +1,130 @@
+"""What a workflow file says, as frozen data. Knows no model and no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flowcraft.source import Position
+from flowcraft.workflow.expressions import Expression
+from flowcraft.workflow.template import Template
+from flowcraft.workflow.types import Type
+
+LANGUAGE_VERSION = 1
+
+Value = Any
+"""JSON-like data whose text leaves may be templates; ``template.render_value`` renders it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input: its type, and its default where it has one."""
+
+    name: str
+    type: Type
+    required: bool = True
+    default: Any = None
+    position: Position = field(default_factory=Position, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """So many more goes of a body; ``backoff`` is the first pause in seconds, doubled each time."""
+
+    max: int = 0
+    backoff: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One question to a model."""
+
+    prompt: Template
+    system: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A Python function, ``package.module:function``."""
+
+    target: str
+    module: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uses:
+    """Another workflow, as a part of this run."""
+
+    path: str
+    workflow: Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A plugin's body: the value of its key, with templates where its ``Options`` mark them."""
+
+    key: str
+    options: Value
+
+
+Body = Prompt | Run | Uses | Plugin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One unit of work with exactly one body.
+
+    ``each`` is an expression or a list written in the file (whose leaves may be templates). ``when_per_element`` says that
+    ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
+    mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``text`` is the stage's part of the file
+    as written, JSON-like: what the hash of its pieces is made of.
+    """
+
+    name: str
+    key: str
+    body: Body
+    with_: Mapping[str, Value] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    when: Expression | None = None
+    when_per_element: bool = False
+    each: Expression | tuple[Value, ...] | None = None
+    parallel: int | Template = 1
+    model: str | Template | None = None
+    params: Mapping[str, Value] = field(default_factory=dict)
+    output: Type | None = None
+    timeout: float | Template | None = None
+    retry: Retry = field(default_factory=Retry)
+    on_error: Literal["fail", "continue"] = "fail"
+    depends: tuple[str, ...] = ()
+    mentions_run: bool = False
+    position: Position = field(default_factory=Position, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """A workflow, checked as far as one file can be checked alone.
+
+    ``folder`` is the folder of the file, absolute; ``files`` holds every file that was read for it (itself, ``uses``, template
+    files, ``file('...')``), by absolute path: the snapshot that a run keeps. ``outputs`` is None where the file has none.
+    """
+
+    name: str
+    description: str = ""
+    version: int = LANGUAGE_VERSION
+    path: str = ""
+    folder: str = ""
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    types: Mapping[str, Type] = field(default_factory=dict)
+    env: tuple[str, ...] = ()
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    outputs: Mapping[str, Value] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The stages that no other stage mentions or needs, in file order: what is returned without ``outputs``."""
+        used = {name for stage in self.stages.values() for name in stage.depends}
+        return tuple(name for name in self.stages if name not in used)
