@@ -1,0 +1,43 @@
+"""Where the command line prints: tables and messages for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from flowcraft.errors import Problem
+
+
+def stdout(width: int | None = None) -> Console:
+    """Return the console of results."""
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=width, emoji=False, markup=False)
+
+
+def stderr() -> Console:
+    """Return the console of messages and errors."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False, markup=False)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document, readable and in its own letters."""
+    text = json.dumps(data, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
+
+
+def print_problems(problems: Iterable[Problem]) -> None:
+    """Print problems to stderr, each with its place, its line and a caret."""
+    console = stderr()
+    for problem in problems:
+        text = Text(str(problem))
+        text.stylize("yellow" if problem.warning else "red", 0, len(problem.place))
+        console.print(text)
+
+
+def print_error(message: str) -> None:
+    """Print what went wrong to stderr."""
+    stderr().print(Text(f"flowcraft: {message}", style="red"))
