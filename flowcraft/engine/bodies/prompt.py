@@ -1,0 +1,92 @@
+"""``prompt``: one question to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from flowcraft.engine.context import Context
+from flowcraft.errors import InvalidOutput
+from flowcraft.plugin.chat import ChatRequest, OutputSpec, ReasoningSpec, Scope
+from flowcraft.plugin.messages import Message
+from flowcraft.plugin.stages import StageBody
+
+_OWN = frozenset({"messages", "tools", "output", "extra", "scope", "metadata"})
+_KNOWN = frozenset(item.name for item in fields(ChatRequest)) - _OWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptAsk:
+    """The rendered texts of a prompt."""
+
+    prompt: str
+    system: str | None = None
+
+
+class PromptBody(StageBody):
+    """Asks the stage's chain once; the answer is text, or a value of the stage's output type."""
+
+    key: ClassVar[str] = "prompt"
+    takes: ClassVar[frozenset[str]] = frozenset({"output", "model", "params", "system"})
+
+    async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
+        """Ask and return the answer."""
+        spec, wrapped = _wire_output(context.output)
+        messages = (Message.user(options.prompt),)
+        if options.system:
+            messages = (Message.system(options.system), *messages)
+        request = ChatRequest(
+            messages=messages,
+            output=spec,
+            scope=Scope(run=context.run, path=context.path, stage=context.stage, deadline=context.deadline),
+            **request_params(context.params),
+        )
+        response = await context.llm().chat(request)
+        if spec is None:
+            return response.text
+        value = response.parsed if response.parsed is not None else _read(response.text)
+        return value["value"] if wrapped and isinstance(value, dict) and "value" in value else value
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidOutput(f"the answer is no JSON: {error}") from None
+
+
+def _wire_output(output: OutputSpec | None) -> tuple[OutputSpec | None, bool]:
+    """Return what the model is asked for: nothing for plain text; what is no object is wrapped in one, as vendors ask."""
+    if output is None:
+        return None, False
+    schema = output.schema
+    if schema.get("type") == "string" and "enum" not in schema:
+        return None, False
+    if schema.get("type") == "object":
+        return output, False
+    root = {key: schema[key] for key in ("$defs",) if key in schema}
+    inner = {key: item for key, item in schema.items() if key != "$defs"}
+    wrapped = {"type": "object", "properties": {"value": inner}, "required": ["value"], "additionalProperties": False, **root}
+    return OutputSpec(schema=wrapped, name=output.name, strict=output.strict), True
+
+
+def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``params`` as fields of a request; what no field is for goes into ``extra``."""
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in params.items():
+        if name not in _KNOWN:
+            extra[name] = value
+        elif name == "stop":
+            known[name] = (value,) if isinstance(value, str) else tuple(value or ())
+        elif name == "reasoning" and isinstance(value, dict):
+            known[name] = ReasoningSpec(effort=value.get("effort"), budget=value.get("budget"))
+        elif name == "reasoning":
+            known[name] = ReasoningSpec(effort=value)
+        else:
+            known[name] = tuple(value) if isinstance(value, list) else value
+    if extra:
+        known["extra"] = extra
+    return known

@@ -1,0 +1,49 @@
+"""What a body is given: the concrete stage context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.threads import DaemonPool
+from flowcraft.plugin.chat import OutputSpec
+from flowcraft.plugin.llm import LLM
+
+if TYPE_CHECKING:
+    from flowcraft.workflow.schema import Workflow
+
+RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One go of one stage or element, as its body sees it. ``deadline`` is the latest end on the loop's clock.
+
+    ``arguments`` is the rendered ``with``, ``params`` the rendered ``params``; ``folder`` is that of the workflow file.
+    ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run.
+    """
+
+    run: str
+    path: str
+    stage: str
+    pieces: StagePieces
+    chain: Callable[[str | None], LLM]
+    say: Callable[..., None]
+    run_workflow: RunWorkflow
+    threads: DaemonPool
+    deadline: float | None = None
+    output: OutputSpec | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    folder: str = ""
+
+    def llm(self, model: str | None = None) -> LLM:
+        """Return the chain of this stage, or that of a tier, alias or model."""
+        return self.chain(model or self.model)
+
+    def emit(self, message: str, **data: Any) -> None:
+        """Let those who watch the run know."""
+        self.say(message, **data)

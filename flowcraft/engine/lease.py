@@ -1,0 +1,146 @@
+"""Who owns a run: a process with a beat counter. No clocks are compared; a counter that stands still is a dead process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowcraft.engine.ports import ProcessRow, RunStore
+from flowcraft.errors import StoreError
+
+BEAT_SECONDS = 2.0
+LEASE_SECONDS = 10.0
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return the start time of a process in ticks since boot, empty where it is not known or the process is gone."""
+    told = _read(f"/proc/{pid}/stat")
+    # The command's name stands in brackets and may hold anything; field 22 counts from behind it. Z is a zombie.
+    fields = told.rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
+
+
+def this_process() -> ProcessRow:
+    """Return what identifies this process on its machine; empty where the system does not tell."""
+    pid = os.getpid()
+    return ProcessRow(
+        id=uuid.uuid4().hex,
+        host=platform.node(),
+        boot=_read("/proc/sys/kernel/random/boot_id"),
+        namespace=_namespace(),
+        pid=pid,
+        started=_started(pid),
+    )
+
+
+def is_gone(process: ProcessRow) -> bool:
+    """Say whether ``process`` is known not to run any more; False also means unknown."""
+    here = this_process()
+    known = process.boot and process.namespace and process.started
+    same_machine = (process.boot, process.namespace) == (here.boot, here.namespace)
+    return bool(known and same_machine and _started(process.pid) != process.started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What watching another process found: ``dead``, or that it still beats."""
+
+    dead: bool
+    seconds: float
+
+
+def watch(store: RunStore, process: str, *, pause: Callable[[float], None] = time.sleep) -> Watch:
+    """Watch the counter of ``process`` until it moves or has stood still for a whole lease, in running time of one's own."""
+    first = store.process(process)
+    waited = 0.0
+    while first is not None and waited < LEASE_SECONDS:
+        pause(BEAT_SECONDS / 4)
+        waited += BEAT_SECONDS / 4
+        now = store.process(process)
+        if now is None or is_gone(now):
+            return Watch(dead=True, seconds=waited)
+        if now.beat != first.beat:
+            return Watch(dead=False, seconds=waited)
+    return Watch(dead=True, seconds=waited)
+
+
+class Owner:
+    """This process as an owner of runs. Beats on a thread of its own as long as it owns any.
+
+    ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``).
+    """
+
+    def __init__(self, store: RunStore, on_wanted: Callable[[str, str], None]) -> None:
+        self._store = store
+        self._on_wanted = on_wanted
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beaten = time.monotonic()
+        self.process = this_process()
+
+    @property
+    def id(self) -> str:
+        """The id of this process among owners."""
+        return self.process.id
+
+    def start(self) -> None:
+        """Enter this process and begin to beat; later calls do nothing."""
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._store.join(self.process)
+            self._beaten = time.monotonic()
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._serve, name="flowcraft-beat", daemon=True)
+            self._thread.start()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the last beat is younger than half the lease: only then may new work start unchecked."""
+        return time.monotonic() - self._beaten < LEASE_SECONDS / 2
+
+    def beat(self) -> None:
+        """Raise the counter now, and hand out what is wanted."""
+        begun = time.monotonic()
+        wanted = self._store.beat(self.id)
+        self._beaten = begun
+        for run, what in wanted.items():
+            self._on_wanted(run, what)
+
+    def _serve(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                self.beat()
+            except StoreError:
+                continue  # a busy database is asked again; without beats nothing new starts
+
+    def stop(self) -> None:
+        """End the beat and take this process off the list."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stop.set()
+        thread.join()
+        self._store.leave(self.id)
