@@ -27,7 +27,10 @@ from flowcraft.attempts import Attempt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something wrong in a file: where, what, and what to do. Lines and columns count from 1, in characters."""
+    """Something wrong in a file: where, what, and what to do. Lines and columns count from 1, in characters.
+
+    ``excerpt`` is the line as it is shown; ``caret`` is the line below it, made from ``column`` and ``width`` where empty.
+    """
 
     message: str
     file: str = ""
@@ -36,6 +39,7 @@ class Problem:
     hint: str = ""
     excerpt: str = ""
     width: int = 1
+    caret: str = ""
     warning: bool = False
 
     @property
@@ -54,7 +58,7 @@ class Problem:
             return head
         number = f"{self.line:>5} | "
         margin = " " * 5 + " | "
-        caret = " " * max(self.column - 1, 0) + "^" * max(self.width, 1)
+        caret = self.caret or " " * max(self.column - 1, 0) + "^" * max(self.width, 1)
         return f"{head}\n{number}{self.excerpt}\n{margin}{caret}"
 
 
