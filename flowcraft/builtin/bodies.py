@@ -1,0 +1,15 @@
+"""The built-in stage bodies, by path: each is imported when the engine asks for it."""
+
+from __future__ import annotations
+
+from flowcraft.plugin.hooks import hookimpl
+
+
+@hookimpl
+def flowcraft_stage_bodies() -> list[str]:
+    """Return the paths of ``prompt``, ``run`` and ``uses``."""
+    return [
+        "flowcraft.engine.bodies.prompt:PromptBody",
+        "flowcraft.engine.bodies.run:RunBody",
+        "flowcraft.engine.bodies.uses:UsesBody",
+    ]

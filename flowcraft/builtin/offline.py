@@ -1,0 +1,126 @@
+"""The provider ``offline``: answers without network or model, from the request's own text, and says so in every answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from flowcraft.attempts import Usage
+from flowcraft.builtin.extract import PromptText, shortened
+from flowcraft.builtin.schema_value import value_of
+from flowcraft.plugin.capabilities import Capabilities, ModelInfo, Price
+from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, FinishReason, StreamEvent, TextDelta
+from flowcraft.plugin.hooks import Preset, hookimpl
+from flowcraft.plugin.provider import Provider
+
+_CHARACTERS_PER_TOKEN = 4
+_SENTENCES = 3
+_ANSWER_LENGTH = 480
+
+
+class Offline(Provider):
+    """Answers with what the request itself says: extracts for a prompt, a value of the schema for a typed output."""
+
+    name = "offline"
+    offline: ClassVar[bool] = True
+    capabilities = Capabilities(
+        stream=True,
+        json_schema=True,
+        json_object=True,
+        system=True,
+        stop=True,
+        seed=True,
+        list_models=True,
+        tools=False,
+        parallel_tools=False,
+        tool_choice=False,
+        gbnf=False,
+        logprobs=False,
+        n=False,
+        prefill=False,
+        continue_exact=False,
+        images=False,
+        audio_in=False,
+        audio_out=False,
+        video=False,
+        files=False,
+        reasoning=False,
+    )
+
+    async def chat(self, model: str, request: ChatRequest) -> ChatResponse:
+        """Answer ``request``; the same request always gets the same answer."""
+        text = PromptText(_longest_text(request))
+        finish_reason: FinishReason = "stop"
+        if request.output is not None:
+            answer = json.dumps(value_of(request.output.schema, text), ensure_ascii=False)
+        else:
+            answer, finish_reason = _extract(text, request)
+        return ChatResponse(
+            text=answer,
+            model=model or self.name,
+            provider=self.section,
+            finish_reason=finish_reason,
+            usage=Usage(input=_tokens(sum(len(message.text) for message in request.messages)), output=_tokens(len(answer))),
+            usd=0.0,
+            offline=True,
+        )
+
+    async def stream(self, model: str, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Answer word by word."""
+        response = await self.chat(model, request)
+        for word in re.findall(r"\s*\S+|\s+$", response.text):
+            yield TextDelta(word)
+        yield Done(response)
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """Return the one model that there is."""
+        return [_model(self.section)]
+
+
+def _longest_text(request: ChatRequest) -> str:
+    asked = [message.text for message in request.messages if message.role != "system" and message.text.strip()]
+    return max(asked, key=len) if asked else request.system_text
+
+
+def _extract(text: PromptText, request: ChatRequest) -> tuple[str, FinishReason]:
+    told: list[str] = []
+    for sentence in text.sentences[:_SENTENCES]:
+        if told and sum(map(len, told)) + len(sentence) > _ANSWER_LENGTH:
+            break
+        told.append(sentence)
+    answer = shortened(" ".join(told), _ANSWER_LENGTH)
+    for stop in request.stop:
+        answer = answer.partition(stop)[0] if stop else answer
+    if request.max_tokens is not None and _tokens(len(answer)) > request.max_tokens:
+        return shortened(answer, request.max_tokens * _CHARACTERS_PER_TOKEN), "length"
+    return answer, "stop"
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+def _model(provider: str) -> ModelInfo:
+    return ModelInfo(
+        model=Offline.name,
+        provider=provider,
+        capabilities=Offline.capabilities,
+        price=Price(input=0, output=0),
+        family=Offline.name,
+        offline=True,
+        sources={"price": "preset"},
+    )
+
+
+@hookimpl
+def flowcraft_providers() -> dict[str, Preset]:
+    """Offer ``offline``, which needs no section and no key."""
+    return {Offline.name: Preset(provider=Offline, default_model=Offline.name)}
+
+
+@hookimpl
+def flowcraft_models(provider: str, config: Mapping[str, Any]) -> list[ModelInfo]:
+    """Say what the model ``offline`` can do and costs."""
+    return [_model(provider)] if provider == Offline.name else []
