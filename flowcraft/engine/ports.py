@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from flowcraft.attempts import Attempt
+from flowcraft.plugin.llm import LLM
 
 RunState = Literal["queued", "running", "waiting", "interrupted", "failed", "cancelled", "done"]
 ENDED: frozenset[str] = frozenset({"failed", "cancelled", "done"})
@@ -206,3 +207,15 @@ class RunStore(Protocol):
         """Return a process."""
         ...
 
+
+
+class Models(Protocol):
+    """Where stages get their language models from."""
+
+    def llm(self, model: str | None, stage: str) -> LLM:
+        """Return the chain for a tier, alias or model, or the one that settings give this stage."""
+        ...
+
+    def written(self, model: str | None, stage: str) -> Any:
+        """Return that chain as settings write it, JSON-like: never what is available now."""
+        ...

@@ -40,24 +40,22 @@ def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) ->
     )
 
 
-def asked(stage: Stage, scope: Scope) -> Any:
-    """Return what ``stage`` asks for as JSON-like data: the part of the hash that resume compares."""
+def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``stage`` asks for as JSON-like data: the part of the hash that resume compares.
+
+    ``arguments`` is the rendered ``with`` with names in place of environment values: a renewed token asks for the same.
+    """
     body = stage.body
-    asks: Any
+    asks: dict[str, Any] = {"with": arguments, "params": rendered.params, "model": rendered.model}
     if isinstance(body, Prompt):
-        asks = {"prompt": body.prompt.text(scope), "system": body.system.text(scope) if body.system else None}
+        asks["prompt"], asks["system"] = rendered.options.prompt, rendered.options.system
     elif isinstance(body, Run):
-        asks = {"run": body.target}
+        asks["run"] = body.target
     elif isinstance(body, Uses):
-        asks = {"uses": body.path}
+        asks["uses"] = body.path
     else:
-        asks = {body.key: render_value(body.options, scope)}
-    return {
-        **asks,
-        "with": render_value(stage.with_, scope) if stage.with_ else {},
-        "params": render_value(stage.params, scope) if stage.params else {},
-        "model": _text(stage.model, scope),
-    }
+        asks[body.key] = rendered.options.model_dump(mode="json")
+    return asks
 
 
 def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) -> Any:

@@ -119,6 +119,7 @@ class Workflow:
     types: Mapping[str, Type] = field(default_factory=dict)
     env: tuple[str, ...] = ()
     budget: Mapping[str, Any] = field(default_factory=dict)
+    default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)
     outputs: Mapping[str, Value] | None = None
     files: Mapping[str, str] = field(default_factory=dict)

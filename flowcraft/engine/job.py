@@ -1,0 +1,85 @@
+"""What one segment of a run works with, and what became of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowcraft.engine.ports import Models
+from flowcraft.errors import StageFailed
+from flowcraft.plugin.stages import StageBody
+from flowcraft.redaction import Redactor
+from flowcraft.workflow.schema import Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read."""
+
+    workflow: Workflow
+    inputs: Mapping[str, Any]
+    models: Models
+    bodies: Mapping[str, type[StageBody]]
+    redactor: Redactor
+    env: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    date: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class StageReport:
+    """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``."""
+
+    state: str = "waiting"
+    error: str = ""
+    errors: list[str] = field(default_factory=list)
+    tries: int = 0
+    elements: int | None = None
+    begun: float | None = None
+    seconds: float = 0.0
+
+    def data(self) -> dict[str, Any]:
+        """Return what ``run.stages.NAME`` and results show of it."""
+        return {
+            "state": self.state,
+            "error": self.error or None,
+            "errors": list(self.errors),
+            "judge": None,
+            "tries": self.tries,
+        }
+
+
+class Stopped(Exception):
+    """Something else failed meanwhile: nothing new starts."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """One workflow being carried out: the run's own, or one that a ``uses`` stage names, with its names and values.
+
+    ``failure`` is the first failure of one of its stages; ``stopped`` says that none of its stages may start any more.
+    """
+
+    workflow: Workflow
+    inputs: Mapping[str, Any]
+    parent: Frame | None = None
+    prefix: str = ""
+    depth: int = 0
+    failure: StageFailed | None = None
+    stopped: bool = False
+    values: dict[str, Any] = field(default_factory=dict)
+    reports: dict[str, StageReport] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reports = {name: StageReport() for name in self.workflow.stages}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stage of this workflow, or of one around it, has failed."""
+        return self.stopped or (self.parent is not None and self.parent.stopping)
+
+    def fail(self, error: StageFailed) -> None:
+        """Take note of a failure: nothing new starts here."""
+        self.failure = self.failure or error
+        self.stopped = True

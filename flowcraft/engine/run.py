@@ -1,0 +1,123 @@
+"""The engine: starts runs, takes them over, cancels them. One per process and database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flowcraft.engine.job import Job
+from flowcraft.engine.lease import Owner, is_gone, watch
+from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange
+from flowcraft.engine.segment import Desk, Segment
+from flowcraft.engine.threads import DaemonPool
+from flowcraft.engine.writer import Writer
+from flowcraft.errors import RunError, StoreError
+from flowcraft.events import Bus
+from flowcraft.llm.ports import CallRecord
+
+OnWait = Callable[[ProcessRow], None]
+
+
+class Engine:
+    """Carries runs out in this process, and keeps other processes' runs alone."""
+
+    def __init__(self, store: RunStore, bus: Bus) -> None:
+        self.store = store
+        self.owner = Owner(store, self._wanted)
+        self.writer = Writer(store)
+        self.threads = DaemonPool()
+        self.desk = Desk(store=store, writer=self.writer, owner=self.owner, bus=bus, threads=self.threads)
+        self._segments: dict[str, Segment] = {}
+
+    def create(self, run: NewRun) -> SegmentStart:
+        """Store a new run and become its owner."""
+        self.owner.start()
+        self.store.create(run)
+        start = self.store.begin(run.id, self.owner.id, 0)
+        if start is None:
+            raise RunError(f"run {run.id} was taken by another process at its start", run=run.id)
+        return start
+
+    def take_over(self, run: str, on_wait: OnWait) -> SegmentStart:
+        """Become the owner of a run that nobody carries out any more.
+
+        Where its owner may still live, ``on_wait`` is told and its counter is watched for up to a lease. Raises RunError if
+        the run is done or cancelled, or if its owner is alive.
+        """
+        row = self.find(run)
+        if row.state in ("done", "cancelled"):
+            raise RunError(f"run {row.id} is {row.state}; start a new one with 'flowcraft run'", run=row.id)
+        if row.id in self._segments:
+            raise RunError(f"run {row.id} is running in this process", run=row.id)
+        self.owner.start()
+        if not self._is_free(row, on_wait):
+            raise RunError(
+                f"run {row.id} is being carried out by another process that is alive; wait for it, or end it with "
+                f"'flowcraft runs cancel {row.id}'",
+                run=row.id,
+            )
+        start = self.store.begin(row.id, self.owner.id, row.epoch)
+        if start is None:
+            raise RunError(f"run {row.id} was just taken over by another process", run=row.id)
+        return start
+
+    def find(self, run: str) -> RunRow:
+        """Return a run by its id or the beginning of it; raise StoreError if there is none."""
+        row = self.store.get(run)
+        if row is None:
+            raise StoreError(f"there is no run {run!r}; 'flowcraft runs list' shows what there is")
+        return row
+
+    def _is_free(self, row: RunRow, on_wait: OnWait) -> bool:
+        if not row.owner or row.state != "running":
+            return True
+        process = self.store.process(row.owner)
+        if process is None or is_gone(process):
+            return True
+        on_wait(process)
+        return watch(self.store, process.id).dead
+
+    async def carry(self, job: Job, start: SegmentStart) -> StateChange:
+        """Carry a segment out until the run ends; return how."""
+        segment = Segment(self.desk, job, start)
+        self._segments[start.run.id] = segment
+        try:
+            return await segment.run()
+        finally:
+            del self._segments[start.run.id]
+
+    def cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
+        """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is then."""
+        row = self.find(run)
+        if row.state in ENDED:
+            raise RunError(f"run {row.id} is {row.state} already", run=row.id)
+        own = self._segments.get(row.id)
+        if own is not None:
+            own.cancel()
+            return row
+        self.store.want(row.id, "cancel")
+        if self._is_free(row, on_wait):
+            change = StateChange(state="cancelled", error="cancelled", seconds=row.seconds, ended=time.time())
+            self.store.end_unowned(row.id, row.epoch, change)
+            return self.find(row.id)
+        until = time.monotonic() + patience
+        while time.monotonic() < until and (row := self.find(row.id)).state not in ENDED:
+            time.sleep(0.1)
+        return row
+
+    def _wanted(self, run: str, wanted: str) -> None:
+        segment = self._segments.get(run)
+        if segment is not None and wanted == "cancel":
+            segment.cancel()
+
+    def record(self, record: CallRecord) -> None:
+        """Take a call that was made for one of this process's runs."""
+        segment = self._segments.get(record.run)
+        if segment is not None:
+            segment.attempt(record.path, record.stage, record.attempt)
+
+    def close(self) -> None:
+        """Write what waits, stop the beat, let the threads go."""
+        self.writer.close()
+        self.owner.stop()
+        self.threads.close()

@@ -1,0 +1,218 @@
+"""A segment: from a start or a resume of a run until it ends, is interrupted, or belongs to another process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowcraft.attempts import Attempt
+from flowcraft.engine.graph import first_error, walk
+from flowcraft.engine.job import Frame, Job, Stopped
+from flowcraft.engine.lease import Owner
+from flowcraft.engine.pieces import PieceBook
+from flowcraft.engine.ports import AttemptRow, EventRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.stage import StageRunner
+from flowcraft.engine.threads import DaemonPool
+from flowcraft.engine.values import stored
+from flowcraft.engine.writer import Writer
+from flowcraft.errors import RunDiverged, RunFenced, StageFailed
+from flowcraft.events import Bus, CallFinished, Event, RunFinished, RunStarted, Said
+from flowcraft.plugin.llm import LLM
+from flowcraft.plugin.stages import StageBody
+from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.workflow.inputs import bind_inputs
+from flowcraft.workflow.schema import Stage, Workflow
+from flowcraft.workflow.template import render_value
+
+DEEPEST_USES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What all segments of a process share."""
+
+    store: RunStore
+    writer: Writer
+    owner: Owner
+    bus: Bus
+    threads: DaemonPool
+    now: Callable[[], float] = field(default=time.time)
+
+
+class Segment:
+    """Carries a run out until it ends. ``start`` is what the store gave when this process became the owner."""
+
+    def __init__(self, desk: Desk, job: Job, start: SegmentStart) -> None:
+        self.desk = desk
+        self.job = job
+        self.run_row = start.run
+        self.threads = desk.threads
+        self.book = PieceBook(start.run.id, start.run.epoch, start.pieces, desk.writer, job.redactor)
+        self.root = Frame(workflow=job.workflow, inputs=job.inputs)
+        self.cancelled = False
+        self._next_event = start.next_event
+        self._said: set[str] = set()
+        self._chains: dict[tuple[str | None, str], LLM] = {}
+        self._bodies: dict[str, StageBody] = {}
+        self._event_lock = threading.Lock()
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> StateChange:
+        """Carry the run out and store how it ended; raise RunFenced if another process took it over."""
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        begun = time.monotonic()
+        stages = tuple(self.job.workflow.stages)
+        self.emit(RunStarted(workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages))
+        interrupted: asyncio.CancelledError | None = None
+        try:
+            state, outputs, error = await self._carry()
+        except asyncio.CancelledError as raised:
+            state, outputs, error = ("cancelled", None, "cancelled") if self.cancelled else ("interrupted", None, "")
+            interrupted = raised
+            if self._task is not None:
+                while self._task.cancelling():
+                    self._task.uncancel()
+        seconds = self.run_row.seconds + time.monotonic() - begun
+        change = StateChange(
+            state=state,  # type: ignore[arg-type]  # one of RunState, by the lines above
+            outputs=outputs,
+            error=error,
+            seconds=seconds,
+            ended=self.desk.now() if state in ("done", "failed", "cancelled") else None,
+        )
+        row = self._row(RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error))
+        await self.desk.writer.save(Write(run=self.book.run, epoch=self.book.epoch, events=(row,), state=change))
+        self.desk.bus.emit(RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error))
+        if interrupted is not None and not self.cancelled:
+            raise interrupted
+        return change
+
+    async def _carry(self) -> tuple[str, Any, str]:
+        try:
+            await self._walk(self.root)
+            if self.root.failure is not None:
+                return "failed", None, f"stage {self.root.failure.stage}: {self.root.failure}"
+            return "done", self._outputs(self.root), ""
+        except (RunDiverged, ExpressionError, StageFailed) as error:
+            return "failed", None, self.job.redactor.text(str(error))
+
+    async def _walk(self, frame: Frame) -> None:
+        def settle(stage: Stage) -> Any:
+            return StageRunner(self, frame, stage).settle()
+
+        try:
+            await walk(frame.workflow.stages, settle)
+        except BaseExceptionGroup as group:
+            error = first_error(group)
+        else:
+            return
+        raise error
+
+    def _outputs(self, frame: Frame) -> Any:
+        outputs = frame.workflow.outputs
+        if outputs is None:
+            return {name: frame.values.get(name) for name in frame.workflow.results}
+        try:
+            value = render_value(outputs, self._scope(frame, frame.workflow.stages))
+        except ExpressionError as error:
+            raise StageFailed(f"outputs: {error}", run=self.book.run) from None
+        return stored(value, "the output")[1]
+
+    def scope(self, frame: Frame, stage: Stage) -> dict[str, Any]:
+        """Return the names that ``stage`` may mention, with their values."""
+        return self._scope(frame, stage.depends)
+
+    def _scope(self, frame: Frame, names: Any) -> dict[str, Any]:
+        run: dict[str, Any] = {"id": self.run_row.id, "folder": self.job.folder, "date": self.job.date}
+        run["stages"] = {name: frame.reports[name].data() for name in names}
+        scope: dict[str, Any] = {"inputs": frame.inputs, "env": self.job.env, "run": run}
+        for name in names:
+            scope[name] = frame.values.get(name)
+        return scope
+
+    async def run_part(self, around: Frame, workflow: Workflow, inputs: Mapping[str, Any], path: str) -> Any:
+        """Carry another workflow out as a part of this run, its pieces below ``path``; return its outputs."""
+        if around.depth >= DEEPEST_USES:
+            raise StageFailed(f"'uses' is nested deeper than {DEEPEST_USES}", run=self.book.run, stage=path)
+        frame = Frame(
+            workflow=workflow,
+            inputs=bind_inputs(workflow, inputs),
+            parent=around,
+            prefix=f"{path}/",
+            depth=around.depth + 1,
+        )
+        await self._walk(frame)
+        if frame.failure is not None:
+            raise StageFailed(str(frame.failure), run=self.book.run, stage=frame.failure.stage)
+        if frame.stopping:
+            raise Stopped
+        return self._outputs(frame)
+
+    def body(self, key: str) -> StageBody:
+        """Return the body for a key, made once."""
+        body = self._bodies.get(key)
+        if body is None:
+            body = self._bodies[key] = self.job.bodies[key]()
+        return body
+
+    def llm(self, model: str | None, stage: str) -> LLM:
+        """Return the chain for a stage, composed once."""
+        chain = self._chains.get((model, stage))
+        if chain is None:
+            chain = self._chains[(model, stage)] = self.job.models.llm(model, stage)
+        return chain
+
+    async def may_start(self) -> None:
+        """Return if new work may start; after a pause of the process, look first who owns the run."""
+        if self.desk.owner.fresh:
+            return
+        await self.threads.run(self._verify)
+
+    def _verify(self) -> None:
+        self.desk.owner.beat()
+        row = self.desk.store.get(self.run_row.id)
+        if row is None or row.epoch != self.run_row.epoch:
+            raise RunFenced(f"another process owns run {self.run_row.id} now", run=self.run_row.id)
+
+    def cancel(self) -> None:
+        """End the run as cancelled; may be called from any thread."""
+        self.cancelled = True
+        if self._loop is not None and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def emit(self, event: Event, keep: bool = True) -> None:
+        """Stamp ``event``, hand it to all who watch, and keep it if it is of a kept kind."""
+        stamped = replace(event, run=self.run_row.id, time=self.desk.now())
+        if keep and event.kept:
+            self.book.add_event(self._row(stamped))
+        self.desk.bus.emit(stamped)
+
+    def _row(self, event: Event) -> EventRow:
+        with self._event_lock:
+            sequence, self._next_event = self._next_event, self._next_event + 1
+        data = self.job.redactor.value(event.data())
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
+        return EventRow(sequence=sequence, kind=event.kind, stage=event.stage, time=event.time, data=text)
+
+    def say(self, stage: str, message: str, *, level: str = "info", **details: Any) -> None:
+        """Emit something worth knowing, secrets taken out."""
+        redactor = self.job.redactor
+        self.emit(Said(stage=stage, level=level, message=redactor.text(message), details=redactor.value(details)))
+
+    def say_once(self, topic: str, message: str) -> None:
+        """Say something once in this segment."""
+        if topic not in self._said:
+            self._said.add(topic)
+            self.say("", message)
+
+    def attempt(self, path: str, stage: str, attempt: Attempt) -> None:
+        """Record an attempt that was made for this run."""
+        self.book.add_attempt(AttemptRow(path=path, stage=stage, attempt=attempt))
+        self.emit(CallFinished(stage=path.partition("[")[0].partition("~")[0], path=path, attempt=attempt))

@@ -1,0 +1,343 @@
+"""One stage: when -> each -> per element: timeout -> retry -> body -> type, every end of it recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowcraft.engine.context import Context
+from flowcraft.engine.functions import code_digest
+from flowcraft.engine.job import Frame, StageReport, Stopped
+from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.ports import Piece
+from flowcraft.engine.rendering import Rendered, asked, parallel, render
+from flowcraft.engine.values import digest, plain
+from flowcraft.errors import BudgetExceeded, FlowCraftError, RunError, StageFailed, StoreError
+from flowcraft.events import ElementFinished, GoFailed, StageFinished, StageStarted
+from flowcraft.plugin.chat import OutputSpec
+from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.schema import Prompt, Run, Stage, Uses
+from flowcraft.workflow.template import render_value
+from flowcraft.workflow.types import TypeMismatch
+
+if TYPE_CHECKING:
+    from flowcraft.engine.segment import Segment
+
+LONGEST_PAUSE = 300.0
+
+
+class TimedOut(StageFailed):
+    """The stage's own time ran out; it is not tried again."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Say whether ``error`` is the failure of a stage, not the end of the run."""
+    if isinstance(error, StageFailed):
+        return True
+    return isinstance(error, Exception) and not isinstance(error, RunError | StoreError | BudgetExceeded | Stopped)
+
+
+def explain(error: BaseException) -> str:
+    """Return what a person reads of a failure."""
+    if isinstance(error, TypeMismatch):
+        return "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in error.details)
+    if isinstance(error, FlowCraftError | ExpressionError):
+        details = getattr(error, "details", ())
+        told = "; ".join(f"{item.get('field', '')}: {item.get('message', '')}" for item in details)
+        return f"{error} ({told})" if told else str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One element of a stage, or the whole of a stage without ``each``."""
+
+    path: str
+    what: str
+    code: str
+    rendered: Rendered
+    scope: Mapping[str, Any]
+
+
+class StageRunner:
+    """Carries one stage of a frame out."""
+
+    def __init__(self, segment: Segment, frame: Frame, stage: Stage) -> None:
+        self.segment = segment
+        self.frame = frame
+        self.stage = stage
+        self.book = segment.book
+        self.path = f"{frame.prefix}{stage.name}"
+        self.report: StageReport = frame.reports[stage.name]
+        self._started = False
+        self._schema = stage.output.json_schema() if stage.output else None
+        self._code: str | None = None
+
+    async def settle(self) -> bool:
+        """Carry the stage out; return whether what depends on it may start."""
+        if self.frame.stopping:
+            return False
+        self.report.begun = time.monotonic()
+        try:
+            value, state, reason = await self._carry()
+        except Stopped:
+            self.report.state = "stopped"
+            return False
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            message = self.book.redactor.text(explain(error))
+            self._end("failed", message)
+            self.frame.fail(StageFailed(message, run=self.book.run, stage=getattr(error, "stage", "") or self.path))
+            return False
+        self.frame.values[self.stage.name] = value
+        self._end(state, reason)
+        return not self.frame.stopping
+
+    async def _carry(self) -> tuple[Any, str, str]:
+        stage = self.stage
+        scope = self.segment.scope(self.frame, stage)
+        if stage.when is not None and not stage.when_per_element and not self._holds(stage.when, scope):
+            await self._skip(self.path, scope)
+            return None, "skipped", f"when: {stage.when.text}"
+        if stage.each is None:
+            value, error = await self._element(self.path, scope)
+            if error:
+                self.report.error = error
+                return None, "failed", error
+            return value, "done", ""
+        items = self._items(scope)
+        self.report.elements = len(items)
+        values = await self._list(items, scope)
+        return values, "done", ""
+
+    def _holds(self, condition: Expression, scope: Mapping[str, Any]) -> bool:
+        try:
+            return bool(condition.evaluate(scope))
+        except ExpressionError as error:
+            raise StageFailed(f"when: {error}", run=self.book.run, stage=self.path) from None
+
+    def _items(self, scope: Mapping[str, Any]) -> list[Any]:
+        each = self.stage.each
+        try:
+            items = each.evaluate(scope) if isinstance(each, Expression) else render_value(list(each or ()), scope)
+        except ExpressionError as error:
+            raise StageFailed(f"each: {error}", run=self.book.run, stage=self.path) from None
+        if items is None:
+            return []
+        if not isinstance(items, list):
+            raise StageFailed(f"each: a list is needed, not {_kind(items)}", run=self.book.run, stage=self.path)
+        return items
+
+    async def _list(self, items: list[Any], scope: Mapping[str, Any]) -> list[Any]:
+        values: list[Any] = [None] * len(items)
+        waiting = iter(range(len(items)))
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for index in waiting:
+                if self.frame.stopping:
+                    raise Stopped
+                path = f"{self.path}[{index}]"
+                values[index], error = await self._element(path, {**scope, "item": items[index], "index": index})
+                done += 1
+                if error:
+                    self.report.errors.append(f"[{index}] {error}")
+                if self._started:
+                    state = "failed" if error else "done"
+                    self.segment.emit(
+                        ElementFinished(
+                            stage=self.path, path=path, index=index, state=state, reason=error, done=done, elements=len(items)
+                        )
+                    )
+
+        workers = min(parallel(self.stage, scope), len(items))
+        if workers <= 1:
+            await work()
+            return values
+        outcomes: list[BaseException] = []
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:
+                if not is_failure(error) and not isinstance(error, Stopped):
+                    raise
+                # The others finish what they are doing and start nothing more.
+                outcomes.append(error)
+                self.frame.stopped = True
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(guarded())
+        for outcome in outcomes:
+            if not isinstance(outcome, Stopped):
+                raise outcome
+        if outcomes:
+            raise Stopped
+        return values
+
+    async def _element(self, path: str, scope: Mapping[str, Any]) -> tuple[Any, str]:
+        """Return the value of one element, or None and the error that ``on_error: continue`` let pass."""
+        stage = self.stage
+        if stage.when_per_element and stage.when is not None and not self._holds(stage.when, scope):
+            await self._skip(path, scope)
+            return None, ""
+        unit = self._unit(path, scope)
+        piece = self.book.known(path)
+        if piece is not None:
+            self.book.check(piece, unit.what)
+            if unit.code != piece.code and piece.state == "done":
+                self.segment.say_once("code", f"the code of {stage.name} changed since it ran; what it finished stays finished")
+            if piece.state == "done":
+                return json.loads(piece.result), ""
+            if piece.state == "failed" and stage.on_error == "continue":
+                return None, str(json.loads(piece.result)["error"])
+        await self.segment.may_start()
+        self._start()
+        begun = time.monotonic()
+        try:
+            value = await self._goes(unit, piece)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return None, await self._failed(unit, error, time.monotonic() - begun)
+        value = await self.book.record(path, unit.what, value, code=unit.code, seconds=time.monotonic() - begun)
+        return value, ""
+
+    def _unit(self, path: str, scope: Mapping[str, Any]) -> Unit:
+        stage = self.stage
+        try:
+            rendered = render(stage, scope, self.segment.job.bodies)
+            arguments = rendered.arguments
+            if arguments and self.segment.job.env:
+                arguments = render_value(stage.with_, {**scope, "env": {name: f"env.{name}" for name in self.segment.job.env}})
+        except ExpressionError as error:
+            raise StageFailed(f"{path}: {error}", run=self.book.run, stage=path) from None
+        chain = self.segment.job.models.written(rendered.model, stage.name) if isinstance(stage.body, Prompt) else None
+        what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
+        return Unit(path=path, what=what, code=self._code_of(), rendered=rendered, scope=scope)
+
+    def _code_of(self) -> str:
+        if self._code is None:
+            body = self.stage.body
+            self._code = code_digest(self.frame.workflow.folder, body.module) if isinstance(body, Run) else ""
+        return self._code
+
+    async def _goes(self, unit: Unit, failed: Piece | None) -> Any:
+        """Repeat the body until it succeeds or ``retry`` is used up, all of it within ``timeout``."""
+        retry = self.stage.retry
+        first = self.book.goes(unit.path) + 1
+        last = max(1 + retry.max, first)
+        if failed is not None and failed.state == "failed":
+            first = int(json.loads(failed.result).get("goes", 1)) + 1
+            last = first + retry.max
+        seconds = unit.rendered.timeout
+        clock = asyncio.timeout(seconds)
+        try:
+            async with clock:
+                for go in range(first, last + 1):
+                    self.report.tries = 1
+                    try:
+                        return await self._body(unit, go, clock.when())
+                    except Exception as error:
+                        if go == last or not is_failure(error) or isinstance(error, TimedOut):
+                            error.__dict__["goes"] = go
+                            raise
+                        await self._pause(unit, go, go - first, error)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise TimedOut(f"timed out after {seconds:g} s", run=self.book.run, stage=unit.path) from None
+        raise AssertionError("a go either returns or raises")
+
+    async def _pause(self, unit: Unit, go: int, before: int, error: Exception) -> None:
+        told = self.book.redactor.text(explain(error))
+        await self.book.record(f"{unit.path}~{go}", unit.what, {"error": told, "go": go}, state="failed")
+        if self.frame.stopping:
+            raise Stopped
+        pause = min(self.stage.retry.backoff * 2**before, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        self.segment.emit(GoFailed(stage=self.path, path=unit.path, go=go, error=told, pause=pause))
+        await asyncio.sleep(pause)
+
+    async def _body(self, unit: Unit, go: int, deadline: float | None) -> Any:
+        stage = self.stage
+        path = unit.path if go == 1 and not stage.retry.max else f"{unit.path}~{go}"
+        segment = self.segment
+        context = Context(
+            run=self.book.run,
+            path=path,
+            stage=stage.name,
+            pieces=StagePieces(self.book, path, _behind(path)),
+            chain=lambda model: segment.llm(model, stage.name),
+            say=lambda message, **data: segment.say(self.path, message, **data),
+            run_workflow=lambda workflow, inputs, below: segment.run_part(self.frame, workflow, inputs, below),
+            threads=segment.threads,
+            deadline=deadline,
+            output=OutputSpec(schema=self._schema, name=stage.name) if self._schema is not None else None,
+            arguments=unit.rendered.arguments,
+            params=unit.rendered.params,
+            model=unit.rendered.model,
+            folder=self.frame.workflow.folder,
+        )
+        body = segment.body(stage.key)
+        value = await body.run(unit.rendered.options, context)
+        if stage.output is None:
+            return value
+        return stage.output.check(plain(value))
+
+    async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
+        """Record the final failure; return its message under ``on_error: continue``, else raise it."""
+        inner = isinstance(self.stage.body, Uses) and isinstance(error, StageFailed) and error.stage.startswith(f"{unit.path}")
+        message = self.book.redactor.text(explain(error))
+        if self.stage.on_error == "continue" or not inner:
+            # What failed inside is recorded there, and it is there that a resumed run goes on.
+            result = {"error": message, "goes": getattr(error, "goes", 1)}
+            await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
+        if self.stage.on_error == "continue":
+            return message
+        raise StageFailed(message, run=self.book.run, stage=unit.path) from error
+
+    async def _skip(self, path: str, scope: Mapping[str, Any]) -> None:
+        known = self.book.known(path)
+        if known is None:
+            await self.book.record(path, "", None, state="skipped")
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self.segment.emit(StageStarted(stage=self.path, elements=self.report.elements))
+
+    def _end(self, state: str, reason: str) -> None:
+        report = self.report
+        report.state, report.error = state, reason if state == "failed" else report.error
+        report.seconds = time.monotonic() - (report.begun or time.monotonic())
+        shown = "reused" if state == "done" and not self._started else state
+        event = StageFinished(stage=self.path, state=shown, reason=reason, seconds=report.seconds, errors=len(report.errors))
+        self.segment.emit(event, keep=self._started or state != "done")
+
+
+def _behind(path: str) -> str:
+    """Return the part of a path behind its first stage and element."""
+    return "/" + path.partition("/")[2] if "/" in path else path[_first_end(path) :]
+
+
+def _first_end(path: str) -> int:
+    bracket = path.find("]")
+    if bracket >= 0:
+        return bracket + 1
+    tilde = path.find("~")
+    return tilde if tilde >= 0 else len(path)
+
+
+def _kind(value: Any) -> str:
+    names: Mapping[type, str] = {str: "a string", dict: "an object", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
