@@ -1,1 +1,7 @@
-""".."""
+"""The stores over one SQL database: runs, calls and what belongs to them. The only room that imports SQLAlchemy."""
+
+from flowcraft.storage.calls import SqlCallStore
+from flowcraft.storage.database import Database
+from flowcraft.storage.runs import SqlRunStore
+
+__all__ = ["Database", "SqlCallStore", "SqlRunStore"]

@@ -1,0 +1,129 @@
+"""The records of all calls, kept across restarts, and the statistics over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+
+from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+from flowcraft.storage.database import Database
+from flowcraft.storage.rows import ATTEMPT, Reader, attempt_of, attempt_values, integer, storable, text
+from flowcraft.storage.statements import Statement
+from flowcraft.storage.tables import calls
+
+WINDOW = 1000
+"""Percentiles are taken over so many last calls of a model."""
+
+_CALL = ("id", "stage", "task", "run", "path", *ATTEMPT)
+_READ = Reader("calls", {"number": integer, **dict.fromkeys(("id", "stage", "task", "run", "path"), text), **ATTEMPT})
+_COLUMNS = [calls.c[name] for name in _READ.columns]
+_OF_MODEL = (calls.c.model == bindparam("model"), calls.c.provider == bindparam("provider"))
+_LATEST = (
+    select(*_COLUMNS)
+    .where(*_OF_MODEL, calls.c.number > bindparam("after"))
+    .order_by(calls.c.number.desc())
+    .limit(bindparam("per_model"))
+)
+_MODELS = select(calls.c.model, calls.c.provider).where(calls.c.number > bindparam("after")).distinct()
+_COUNTS = (
+    select(calls.c.model, calls.c.provider, calls.c.outcome, func.count(), func.sum(calls.c.usd))
+    .group_by(calls.c.model, calls.c.provider, calls.c.outcome)
+    .order_by(calls.c.model, calls.c.provider, calls.c.outcome)
+)
+_WINDOW = (
+    select(calls.c.seconds, calls.c.first_token, calls.c.output)
+    .where(*_OF_MODEL, calls.c.outcome == "ok")
+    .order_by(calls.c.number.desc())
+    .limit(WINDOW)
+)
+
+
+class SqlCallStore(CallStore):
+    """CallStore over a SQL database. Skipped models are no calls and are not kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, records: Sequence[CallRecord]) -> None:
+        """Store records in one transaction; those that are stored already are left as they are."""
+        rows = [_values(record) for record in records if record.attempt.outcome != "skipped"]
+        if not rows:
+            return
+        insert = self._database.dialect.insert_new(calls, ("id",))
+        statement = Statement(insert, self._database.engine.dialect, _CALL)
+        with self._database.transaction() as cursor:
+            cursor.executemany(statement.text, rows)
+
+    def latest(self, per_model: int = WINDOW, after: int = 0) -> tuple[int, Iterable[CallRecord]]:
+        """Return the last records of each model behind row ``after``, oldest first, and the last row's number."""
+        found: list[dict[str, Any]] = []
+        with self._database.read() as connection:
+            for model, provider in connection.execute(_MODELS, {"after": after}).all():
+                wanted = {"model": model, "provider": provider, "after": after, "per_model": per_model}
+                found += [_READ(row, row[0]) for row in connection.execute(_LATEST, wanted)]
+        found.sort(key=itemgetter("number"))
+        last = found[-1]["number"] if found else after
+        return last, [_record(values) for values in found]
+
+    def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
+        """Return the statistics of every model, of one stage's calls if given.
+
+        Percentiles, the time to the first token (median) and tokens per second are those of the last 1,000 answers.
+        """
+        of_stage = () if stage is None else (calls.c.stage == stage,)
+        with self._database.read() as connection:
+            counted: dict[tuple[str, str], list[_Counted]] = {}
+            for model, provider, *rest in connection.execute(_COUNTS.where(*of_stage)):
+                counted.setdefault((model, provider), []).append(_Counted(*rest))
+            return [_statistics(connection, *key, outcomes, of_stage) for key, outcomes in counted.items()]
+
+
+class _Counted(NamedTuple):
+    outcome: str
+    calls: int
+    usd: float | None
+
+
+def _statistics(
+    connection: Connection, model: str, provider: str, counted: Sequence[_Counted], of_stage: tuple[ColumnElement[bool], ...]
+) -> ModelStatistics:
+    answers = connection.execute(_WINDOW.where(*of_stage), {"model": model, "provider": provider}).all()
+    seconds = sorted(row.seconds for row in answers)
+    firsts = sorted(row.first_token for row in answers if row.first_token is not None)
+    taken = sum(seconds)
+    costs = [row.usd for row in counted if row.usd is not None]
+    errors = {row.outcome: row.calls for row in counted if row.outcome not in {"ok", "cancelled"}}
+    return ModelStatistics(
+        model=model,
+        provider=provider,
+        calls=sum(row.calls for row in counted),
+        successes=sum(row.calls for row in counted if row.outcome == "ok"),
+        errors=sum(errors.values()),
+        errors_by_class=errors,
+        last_response_time=answers[0].seconds if answers else None,
+        p50=_percentile(seconds, 0.50),
+        p95=_percentile(seconds, 0.95),
+        p99=_percentile(seconds, 0.99),
+        ttft=_percentile(firsts, 0.50),
+        tokens_per_second=sum(row.output for row in answers) / taken if taken else None,
+        usd=sum(costs) if costs else None,
+    )
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the least value that at least ``share`` of the values do not exceed."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None
+
+
+def _values(record: CallRecord) -> tuple[Any, ...]:
+    labels = (record.id, record.stage, record.task, record.run, record.path)
+    return (*map(storable, labels), *attempt_values(record.attempt))
+
+
+def _record(values: dict[str, Any]) -> CallRecord:
+    del values["number"]
+    return CallRecord(attempt=attempt_of(values), **values)

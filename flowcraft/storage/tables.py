@@ -1,0 +1,131 @@
+"""The tables, in types that every dialect has: text, integers and doubles; what is structured is JSON text.
+
+A run's documents stand beside its row, because every batch of pieces touches the row. Booleans are 0 and 1.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+def _integer(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+def _double(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False, server_default="0")
+
+
+def _number() -> Column[int]:
+    # SQLite numbers rows by itself only where the column is exactly INTEGER.
+    return Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+
+
+def _run() -> Column[str]:
+    return Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
+
+
+def _attempt() -> tuple[Column[str] | Column[float] | Column[int], ...]:
+    return (
+        *map(_text, ("model", "provider", "role", "outcome", "message")),
+        *map(_double, ("started", "seconds", "wait")),
+        Column("first_token", Double),
+        *map(_integer, ("input", "cached", "cache_write", "output", "reasoning", "audio")),
+        Column("usd", Double),
+        _integer("offline"),
+    )
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    *map(_text, ("workflow", "file", "folder", "state")),
+    _double("created"),
+    _integer("epoch"),
+    _integer("segment"),
+    _text("owner"),
+    _text("wanted"),
+    Column("ended", Double),
+    _double("seconds"),
+    Column("outputs", Text, nullable=False, server_default="null"),
+    _text("error"),
+    _integer("offline"),
+    Index(None, "created"),
+    Index(None, "state", "created"),
+    Index(None, "owner"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+)
+
+pieces = Table(
+    "pieces",
+    metadata,
+    _number(),
+    _run(),
+    *map(_text, ("path", "what", "code", "state", "result")),
+    _double("seconds"),
+    UniqueConstraint("run", "path"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _number(),
+    # No foreign key: the money is spent, whatever became of the run.
+    _text("run"),
+    *map(_text, ("path", "stage")),
+    *_attempt(),
+    Index(None, "run"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, nullable=False),
+    Column("sequence", Integer, primary_key=True, nullable=False),
+    *map(_text, ("kind", "stage")),
+    _double("time"),
+    _text("data"),
+    sqlite_with_rowid=False,
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    *map(_text, ("host", "boot", "namespace")),
+    _integer("pid"),
+    _text("started"),
+    _integer("beat"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    _number(),
+    Column("id", Text, nullable=False),
+    *map(_text, ("stage", "task", "run", "path")),
+    *_attempt(),
+    UniqueConstraint("id"),
+    Index(None, "model", "provider", "number"),
+)
