@@ -1,0 +1,73 @@
+"""What is loaded when: nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import flowcraft
+
+pytestmark = pytest.mark.integration
+
+SDKS = {"aiohttp", "anthropic", "crewai", "dbos", "httpx", "langgraph", "mcp", "openai"}
+HEAVY = SDKS | {"alembic", "jsonschema", "pluggy", "pydantic", "pydantic_settings", "rich", "sqlalchemy", "typer", "yaml"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules that ``statement`` loads in a fresh interpreter, beyond those that every interpreter has loaded."""
+    program = f"""
+import sys, json
+before = set(sys.modules)
+{statement}
+sys.stderr.write(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stderr))
+
+
+def third_party(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names)
+
+
+def test_import_loads_the_package_alone() -> None:
+    modules = loaded_by("import flowcraft")
+    assert {module for module in modules if module.startswith("flowcraft")} == {"flowcraft"}
+    assert third_party(modules) == {"flowcraft"}
+
+
+@pytest.mark.parametrize("argument", ["--version", "version"])
+def test_version_loads_nothing_heavy(argument: str) -> None:
+    modules = loaded_by(f"from flowcraft.cli import main; sys.argv = ['flowcraft', {argument!r}]; main()")
+    assert third_party(modules) == {"flowcraft"}
+    assert {module for module in modules if module.startswith("flowcraft")} == {"flowcraft", "flowcraft.cli"}
+
+
+def test_the_plugin_contract_loads_nothing_heavy_but_pydantic_and_pluggy() -> None:
+    assert third_party(loaded_by("import flowcraft.plugin")) & HEAVY == {"pydantic", "pluggy"}
+
+
+def test_the_library_loads_neither_sdk_nor_terminal() -> None:
+    loaded = third_party(loaded_by("from flowcraft import FlowCraft, LLMManager, load_workflow"))
+    assert loaded & (SDKS | {"rich", "typer"}) == set()
+
+
+@pytest.mark.parametrize("name", flowcraft.__all__)
+def test_public_name_resolves(name: str) -> None:
+    assert getattr(flowcraft, name) is not None
+    assert name in dir(flowcraft)
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        flowcraft.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["plugin", "workflow", "testing", "errors", "events"])
+def test_all_of_a_public_room_is_there(room: str) -> None:
+    module = importlib.import_module(f"flowcraft.{room}")
+    for name in getattr(module, "__all__", ()):
+        assert hasattr(module, name), f"flowcraft.{room}.{name}"
