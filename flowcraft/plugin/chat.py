@@ -35,13 +35,15 @@ class Scope:
     """Where a request belongs and how long it may take: never hashed, never sent.
 
     ``deadline`` is the latest end of the whole answer, ``until`` of this attempt (both on the loop's clock); ``last`` says
-    that no other model is left. ``run``, ``path``, ``stage`` and ``task`` are labels of the records. ``ledger`` collects
-    the attempts of one answer. ``prefer`` and ``avoid`` hold ``provider:model`` ids.
+    that no other model is left, ``wait`` how many seconds this attempt was held back by a limit. ``run``, ``path``,
+    ``stage`` and ``task`` are labels of the records. ``ledger`` collects the attempts of one answer. ``prefer`` and
+    ``avoid`` hold ``provider:model`` ids.
     """
 
     deadline: float | None = None
     until: float | None = None
     last: bool = False
+    wait: float = 0.0
     run: str = ""
     path: str = ""
     stage: str = ""

@@ -1,0 +1,242 @@
+"""One model of one provider as an LLM: the only place where a call is cut off by time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from flowcraft.attempts import Usage
+from flowcraft.errors import (
+    BudgetExceeded,
+    ContentFiltered,
+    FlowCraftError,
+    InvalidOutput,
+    LLMError,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from flowcraft.plugin.capabilities import ModelInfo, Price
+from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, ReasoningDelta, StreamEvent, TextDelta
+from flowcraft.plugin.messages import Reasoning
+from flowcraft.plugin.provider import Provider
+from flowcraft.redaction import Redactor
+
+
+class ProviderSource(Protocol):
+    """Makes a provider on first use and keeps it."""
+
+    @property
+    def made(self) -> Provider | None:
+        """The provider, if it was made already."""
+        ...
+
+    async def get(self) -> Provider:
+        """Return the provider; what keeps it from being made comes as PluginError or SettingsError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """Seconds: for one call, to the first event of a stream, between its events."""
+
+    timeout: float = 200.0
+    first_token: float = 30.0
+    idle: float = 60.0
+
+
+def cost(usage: Usage, price: Price | None) -> float | None:
+    """Return the USD of ``usage``; None without a price."""
+    if price is None:
+        return None
+    cached = price.input if price.cached is None else price.cached
+    cache_write = price.input if price.cache_write is None else price.cache_write
+    plain = max(0, usage.input - usage.cached - usage.cache_write)
+    spent = plain * price.input + usage.cached * cached + usage.cache_write * cache_write + usage.output * price.output
+    return spent / 1_000_000
+
+
+class ProviderLLM:
+    """Asks one model, in time, and makes the provider's answers and errors ours: named, priced, without secrets.
+
+    A call may take ``limits.timeout`` seconds, and never goes on after the request's ``scope.until``. A stream has to begin
+    and to go on in time instead; once it has begun, only the answer's deadline ends it, and time that the reader spends is
+    not counted.
+    """
+
+    def __init__(self, source: ProviderSource, info: ModelInfo, limits: CallLimits, redactor: Redactor) -> None:
+        self._source = source
+        self._info = info
+        self._limits = limits
+        self._redactor = redactor
+
+    async def chat(self, request: ChatRequest) -> ChatResponse:
+        """Answer ``request``; raises ProviderError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = _earliest(began + self._limits.timeout, request.scope.until)
+        limit = asyncio.timeout_at(until)
+        try:
+            async with limit:
+                provider = self._source.made or await self._source.get()
+                response = await provider.chat(self._info.model, request)
+            return self._answer(response, loop.time() - began, None)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
+            failure = self._own(error, f"no answer within {until - began:.3g} s" if limit.expired() else "")
+        raise failure
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Answer ``request`` as events; raises ProviderError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        watch = _Watch(self._limits, request, began)
+        limit = asyncio.timeout_at(watch.until)
+        text: list[str] = []
+        try:
+            async with limit:
+                provider = self._source.made or await self._source.get()
+            watch.streams(type(provider).stream is not Provider.stream)
+            async with aclosing(provider.stream(self._info.model, request)) as events:
+                while True:
+                    limit = asyncio.timeout_at(watch.until)
+                    async with limit:
+                        event = await anext(events, None)
+                    if event is None:
+                        raise ProviderUnavailable("the stream ended before the answer was complete")
+                    if type(event) is Done:
+                        break
+                    shown = loop.time()
+                    if not _is_empty(event):
+                        if type(event) is TextDelta:
+                            text.append(event.text)
+                        watch.begin(shown)
+                        yield event
+                    watch.go_on(shown, loop.time())
+            response = event.response if event.response.text else replace(event.response, text="".join(text))
+            done = Done(self._answer(response, loop.time() - began - watch.held, watch.first_token))
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
+            failure = self._own(error, watch.complaint() if limit.expired() else "")
+        else:
+            yield done
+            return
+        raise failure
+
+    def _answer(self, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
+        _refuse_empty(response)
+        usd = response.usd if response.usd is not None else cost(response.usage, self._info.price)
+        info = self._info
+        return replace(
+            response,
+            model=info.model,
+            provider=info.provider,
+            usd=usd,
+            seconds=seconds,
+            first_token=first_token,
+            offline=info.offline or response.offline,
+        )
+
+    def _own(self, error: Exception, late: str) -> FlowCraftError:
+        """Return ``error`` as one of ours, with its model named and no secret left in it."""
+        ours = _translated(error, late)
+        if isinstance(ours, ProviderError):
+            ours.model = self._info.model
+            ours.provider = self._info.provider
+        if ours is not error:
+            ours.__cause__ = error
+        if self._redactor:
+            _redact(ours, self._redactor)
+        return ours
+
+
+class _Watch:
+    """How long a stream may keep us waiting for its next event. ``held`` are the seconds that the reader kept us waiting."""
+
+    def __init__(self, limits: CallLimits, request: ChatRequest, now: float) -> None:
+        self.held = 0.0
+        self.first_token: float | None = None
+        self._began = now
+        self._limits = limits
+        self._scope = request.scope
+        self.streams(True)
+
+    def streams(self, really: bool) -> None:
+        """Set the time for the first event; where the stream is made of a whole answer, that is the time for this answer."""
+        seconds = min(self._limits.first_token, self._limits.timeout) if really else self._limits.timeout
+        self.until = _earliest(self._began + seconds, self._scope.until)
+
+    def begin(self, now: float) -> None:
+        """Note the first event that has content."""
+        if self.first_token is None:
+            self.first_token = now - self._began
+
+    def go_on(self, shown: float, now: float) -> None:
+        """Wait anew after an event that was shown at ``shown`` and which the reader was done with at ``now``."""
+        if self.first_token is None:
+            return
+        self.held += now - shown
+        deadline = self._scope.deadline
+        self.until = _earliest(now + self._limits.idle, None if deadline is None else deadline + self.held)
+
+    def complaint(self) -> str:
+        """Say what did not come in time."""
+        if self.first_token is None:
+            return f"no first token within {self.until - self._began:.3g} s"
+        deadline = self._scope.deadline
+        if deadline is not None and self.until == deadline + self.held:
+            return "the stream was not complete at the deadline of the answer"
+        return f"no further token within {self._limits.idle:.3g} s"
+
+
+def _earliest(first: float, second: float | None) -> float:
+    return first if second is None or first < second else second
+
+
+def _is_empty(event: StreamEvent) -> bool:
+    return type(event) in (TextDelta, ReasoningDelta) and not event.text  # type: ignore[union-attr]
+
+
+def _refuse_empty(response: ChatResponse) -> None:
+    if response.text or response.choices or any(not isinstance(part, Reasoning) for part in response.parts):
+        return
+    if response.finish_reason == "content_filter":
+        raise ContentFiltered("the vendor's filter left nothing of the answer")
+    cut = "; all of max_tokens was spent before the first word" if response.finish_reason == "length" else ""
+    raise InvalidOutput(f"the answer is empty{cut}")
+
+
+def _translated(error: Exception, late: str) -> FlowCraftError:
+    if late:
+        return ProviderTimeout(late)
+    if isinstance(error, LLMError | BudgetExceeded):
+        return error
+    if isinstance(error, FlowCraftError):
+        return ProviderError(error.message)
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, TimeoutError):
+        return ProviderTimeout(told)
+    if isinstance(error, OSError | EOFError):
+        return ProviderUnavailable(told)
+    return ProviderError(f"the provider's plugin raised {told}")
+
+
+def _redact(error: FlowCraftError, redactor: Redactor) -> None:
+    """Take secrets out of ``error``; causes that hold one are cut off, for a traceback would print them."""
+    if _leaks(error.__cause__ or error.__context__, redactor):
+        error.__cause__ = error.__context__ = None
+    error.message = redactor.text(error.message)
+    error.args = tuple(redactor.value(item) for item in error.args)
+    if isinstance(error, ProviderError):
+        error.details = tuple(redactor.value(dict(item)) for item in error.details)
+
+
+def _leaks(error: BaseException | None, redactor: Redactor) -> bool:
+    for _ in range(20):
+        if error is None:
+            return False
+        if any(redactor.text(told) != told for told in (str(error), repr(error))):
+            return True
+        error = error.__cause__ or error.__context__
+    return True

@@ -1,0 +1,92 @@
+"""The text of an answer to JSON, and JSON to a schema, with every mismatch named field by field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowcraft.errors import InvalidOutput
+
+Detail = dict[str, str]
+
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.DOTALL)
+_LONGEST = 300
+
+
+def parse_json(text: str) -> Any:
+    """Return the JSON value that ``text`` is, holds in a code fence, or holds somewhere with small mistakes.
+
+    Raises InvalidOutput where there is none.
+    """
+    for candidate in (text.strip(), *(found.strip() for found in _FENCE.findall(text))):
+        try:
+            return json.loads(candidate)
+        except ValueError:
+            continue
+    value = _repaired(text)
+    if value is None:
+        raise InvalidOutput("the answer holds no JSON", details=[{"field": "", "message": "no JSON value was found"}])
+    return value
+
+
+def _repaired(text: str) -> Any:
+    """Return the object or list that ``text`` is meant to hold; None where there is nothing of the kind."""
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return None
+    from json_repair import repair_json
+
+    value = repair_json(text[min(starts) :], return_objects=True)
+    return value if isinstance(value, dict | list) and value else None
+
+
+def mismatches(value: Any, schema: Mapping[str, Any]) -> list[Detail]:
+    """Return what of ``value`` does not fit ``schema``, as ``{field, message}``; the field of the whole value is empty."""
+    from jsonschema.validators import validator_for
+
+    validator = validator_for(schema)(schema)
+    found = sorted(validator.iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
+    return [{"field": field_name(error.absolute_path), "message": error.message[:_LONGEST]} for error in found]
+
+
+def field_name(path: Sequence[str | int]) -> str:
+    """Return a path as one writes it: ``items[2].name``."""
+    told = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return told.removeprefix(".")
+
+
+def parse_output(text: str, schema: Mapping[str, Any]) -> Any:
+    """Return the value in ``text`` that fits ``schema``; raises InvalidOutput with details field by field.
+
+    Where the schema wants text, an answer that is no JSON string is that text itself.
+    """
+    if schema.get("type") == "string":
+        return _text_value(text, schema)
+    value = parse_json(text)
+    _check(value, schema)
+    return value
+
+
+def _text_value(text: str, schema: Mapping[str, Any]) -> str:
+    value: Any = text.strip()
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        decoded = None
+    if isinstance(decoded, str):
+        value = decoded
+    _check(value, schema)
+    return str(value)
+
+
+def _check(value: Any, schema: Mapping[str, Any]) -> None:
+    details = mismatches(value, schema)
+    if details:
+        raise InvalidOutput(f"the answer does not fit its schema: {told(details)}", details=details)
+
+
+def told(details: Sequence[Mapping[str, Any]]) -> str:
+    """Return details as one line."""
+    return "; ".join(f"{item['field']}: {item['message']}" if item["field"] else str(item["message"]) for item in details)
