@@ -1,1 +1,35 @@
-""".."""
+"""The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
+
+from flowcraft.engine.job import Job, StageReport
+from flowcraft.engine.ports import (
+    ENDED,
+    AttemptRow,
+    EventRow,
+    Models,
+    NewRun,
+    Piece,
+    ProcessRow,
+    RunRow,
+    RunStore,
+    SegmentStart,
+    StateChange,
+)
+from flowcraft.engine.run import Engine, OnWait
+
+__all__ = [
+    "ENDED",
+    "AttemptRow",
+    "Engine",
+    "EventRow",
+    "Job",
+    "Models",
+    "NewRun",
+    "OnWait",
+    "Piece",
+    "ProcessRow",
+    "RunRow",
+    "RunStore",
+    "SegmentStart",
+    "StageReport",
+    "StateChange",
+]

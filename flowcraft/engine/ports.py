@@ -212,10 +212,10 @@ class RunStore(Protocol):
 class Models(Protocol):
     """Where stages get their language models from."""
 
-    def llm(self, model: str | None, stage: str) -> LLM:
-        """Return the chain for a tier, alias or model, or the one that settings give this stage."""
+    def llm(self, model: str | None, stage: str, default: str | None) -> LLM:
+        """Return the chain for a tier, alias or model; without one, what settings give this stage, then ``default``."""
         ...
 
-    def written(self, model: str | None, stage: str) -> Any:
+    def written(self, model: str | None, stage: str, default: str | None) -> Any:
         """Return that chain as settings write it, JSON-like: never what is available now."""
         ...

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from flowcraft.engine.job import Job
+from flowcraft.engine.job import Job, StageReport
 from flowcraft.engine.lease import Owner, is_gone, watch
 from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange
 from flowcraft.engine.segment import Desk, Segment
@@ -77,12 +77,12 @@ class Engine:
         on_wait(process)
         return watch(self.store, process.id).dead
 
-    async def carry(self, job: Job, start: SegmentStart) -> StateChange:
-        """Carry a segment out until the run ends; return how."""
+    async def carry(self, job: Job, start: SegmentStart) -> tuple[StateChange, Mapping[str, StageReport]]:
+        """Carry a segment out until the run ends; return how it and its stages ended."""
         segment = Segment(self.desk, job, start)
         self._segments[start.run.id] = segment
         try:
-            return await segment.run()
+            return await segment.run(), segment.root.reports
         finally:
             del self._segments[start.run.id]
 

@@ -57,7 +57,7 @@ class Segment:
         self.cancelled = False
         self._next_event = start.next_event
         self._said: set[str] = set()
-        self._chains: dict[tuple[str | None, str], LLM] = {}
+        self._chains: dict[tuple[str | None, str, str | None], LLM] = {}
         self._bodies: dict[str, StageBody] = {}
         self._event_lock = threading.Lock()
         self._task: asyncio.Task[Any] | None = None
@@ -162,11 +162,12 @@ class Segment:
             body = self._bodies[key] = self.job.bodies[key]()
         return body
 
-    def llm(self, model: str | None, stage: str) -> LLM:
+    def llm(self, model: str | None, stage: str, default: str | None) -> LLM:
         """Return the chain for a stage, composed once."""
-        chain = self._chains.get((model, stage))
+        key = (model, stage, default)
+        chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[(model, stage)] = self.job.models.llm(model, stage)
+            chain = self._chains[key] = self.job.models.llm(*key)
         return chain
 
     async def may_start(self) -> None:

@@ -220,7 +220,9 @@ class StageRunner:
                 arguments = render_value(stage.with_, {**scope, "env": {name: f"env.{name}" for name in self.segment.job.env}})
         except ExpressionError as error:
             raise StageFailed(f"{path}: {error}", run=self.book.run, stage=path) from None
-        chain = self.segment.job.models.written(rendered.model, stage.name) if isinstance(stage.body, Prompt) else None
+        chain = None
+        if isinstance(stage.body, Prompt):
+            chain = self.segment.job.models.written(rendered.model, stage.name, self.frame.workflow.default_model)
         what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
         return Unit(path=path, what=what, code=self._code_of(), rendered=rendered, scope=scope)
 
@@ -275,7 +277,7 @@ class StageRunner:
             path=path,
             stage=stage.name,
             pieces=StagePieces(self.book, path, _behind(path)),
-            chain=lambda model: segment.llm(model, stage.name),
+            chain=lambda model: segment.llm(model, stage.name, self.frame.workflow.default_model),
             say=lambda message, **data: segment.say(self.path, message, **data),
             run_workflow=lambda workflow, inputs, below: segment.run_part(self.frame, workflow, inputs, below),
             threads=segment.threads,

@@ -1,0 +1,294 @@
+"""FlowCraft: the one place where the parts are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flowcraft import __version__
+from flowcraft.engine import Engine, Job, NewRun, OnWait, RunRow, SegmentStart, StageReport, StateChange
+from flowcraft.errors import StoreError, WorkflowError
+from flowcraft.events import Bus, Event
+from flowcraft.llm import Chain
+from flowcraft.manager import LLMManager
+from flowcraft.plugin import Preset, Provider
+from flowcraft.redaction import Redactor
+from flowcraft.settings import Settings, load_settings
+from flowcraft.storage import Database, SqlCallStore, SqlRunStore
+from flowcraft.workflow import Facts, Workflow, bind_inputs, check_workflow, load_workflow
+
+SNAPSHOT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended. ``usd`` is None where no price is known; ``offline`` says that the built-in model answered.
+
+    ``instead`` says that it answered although a real model was in the chain. ``stages`` holds, by name, state, error,
+    errors, tries, model, tokens, usd and seconds.
+    """
+
+    run: str
+    state: str
+    outputs: Any = None
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    offline: bool = False
+    instead: bool = False
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether the run reached its end."""
+        return self.state == "done"
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """The manager, as the engine asks it; ``override`` stands in for every model of the run."""
+
+    manager: LLMManager
+    override: str | None = None
+
+    def _choice(self, model: str | None, stage: str, default: str | None) -> str | None:
+        if self.override or model:
+            return self.override or model
+        return None if stage in self.manager.settings.llm.expensive_stages else default
+
+    def llm(self, model: str | None, stage: str, default: str | None) -> Chain:
+        return self.manager.llm(self._choice(model, stage, default), stage=stage)
+
+    def written(self, model: str | None, stage: str, default: str | None) -> Any:
+        return self.manager.written(self._choice(model, stage, default), stage=stage)
+
+
+class FlowCraft:
+    """Workflows and models over one settings page and one database.
+
+    ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Use it as an
+    async context manager, or call ``aclose``.
+    """
+
+    def __init__(self, settings: Settings | str | Path | None = None) -> None:
+        self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
+        self.bus = Bus()
+        self.database = Database(self.settings.storage)
+        self.engine = Engine(SqlRunStore(self.database), self.bus)
+        self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,))
+        self.plugins = self.manager.plugins
+        self._managers: list[LLMManager] = [self.manager]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Write what waits and close providers and database."""
+        for manager in self._managers:
+            await manager.aclose()
+        await asyncio.to_thread(self.engine.close)
+        self.database.close()
+
+    # -- models
+
+    def llm(self, model: str | None = None, *, stage: str | None = None, task: str | None = None, **options: Any) -> Chain:
+        """Return the chain for a tier, alias or model, for a stage's tier, or the default chain."""
+        return self.manager.llm(model, stage=stage, task=task, **options)
+
+    def register_provider(self, name: str, provider: type[Provider] | Preset | None = None) -> Any:
+        """Add a provider type under ``name``; without ``provider``, a decorator of its class."""
+        return self.manager.register_provider(name, provider)
+
+    def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Hand every event to ``watcher``, which must be cheap; call the result to stop that."""
+        return self.bus.subscribe(watcher)
+
+    # -- workflows
+
+    def load(self, path: str | Path) -> Workflow:
+        """Return the checked workflow of a file; raise WorkflowError with every problem of it at once."""
+        workflow = load_workflow(path, bodies=self.plugins.bodies())
+        problems = [problem for problem in self.check(workflow) if not problem.warning]
+        if problems:
+            raise WorkflowError(problems=problems)
+        return workflow
+
+    def check(self, workflow: Workflow) -> list[Any]:
+        """Return what is wrong or doubtful about a workflow with these settings, plugins and environment."""
+        return check_workflow(workflow, self.facts(workflow))
+
+    def facts(self, workflow: Workflow) -> Facts:
+        """Return what the check of a workflow needs to know of models and environment."""
+        unset = frozenset(name for name in workflow.env if name not in os.environ)
+        return Facts(
+            tiers=self.manager.tiers,
+            knows_model=self.manager.knows_model,
+            model_names=self.manager.model_names,
+            unset_env=unset,
+        )
+
+    async def run(
+        self,
+        workflow: Workflow | str | Path,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        model: str | None = None,
+        on_start: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Run a workflow to its end. ``model`` stands in for every model; ``on_start`` is told the run's id."""
+        if not isinstance(workflow, Workflow):
+            workflow = self.load(workflow)
+        redactor = self._redactor(workflow)
+        bound = redactor.value(bind_inputs(workflow, inputs or {}))
+        now = time.time()
+        new = NewRun(
+            id=_new_id(now),
+            workflow=workflow.name,
+            file=workflow.path,
+            folder=str(Path.cwd()),
+            created=now,
+            inputs=bound,
+            snapshot={
+                "v": SNAPSHOT_VERSION,
+                "flowcraft": __version__,
+                "file": workflow.path,
+                "files": redactor.value(dict(workflow.files)),
+                "settings": redactor.value(self.settings.snapshot()),
+                "model": model,
+                "date": time.strftime("%Y-%m-%d", time.localtime(now)),
+            },
+        )
+        start = await asyncio.to_thread(self.engine.create, new)
+        if on_start is not None:
+            on_start(new.id)
+        return await self._carry(workflow, self.manager, start)
+
+    async def resume(
+        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+    ) -> RunResult:
+        """Go on with a run from its last finished piece of work, with the workflow and settings that it started with.
+
+        Takes the run over if its process is gone; ``on_wait`` is told where that has to be found out first.
+        """
+        row = await asyncio.to_thread(self.engine.find, run)
+        snapshot = row.snapshot
+        if snapshot.get("v") != SNAPSHOT_VERSION:
+            raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
+        workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
+        missing = [name for name in workflow.env if name not in os.environ]
+        if missing:
+            raise WorkflowError(f"run {row.id} needs the environment names {', '.join(missing)}; set them and resume again")
+        manager = self._manager_of(snapshot["settings"])
+        start = await asyncio.to_thread(self.engine.take_over, row.id, on_wait or (lambda process: None))
+        if on_start is not None:
+            on_start(start.run)
+        return await self._carry(workflow, manager, start)
+
+    def cancel(self, run: str, *, on_wait: OnWait | None = None) -> RunRow:
+        """Cancel a run: its owner ends it at its next beat; with no live owner it is ended here."""
+        return self.engine.cancel(run, on_wait or (lambda process: None))
+
+    def _manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
+        if snapshot == self._redactor(None).value(self.settings.snapshot()):
+            return self.manager
+        settings = Settings.from_snapshot(snapshot, os.environ)
+        manager = self.manager.with_settings(settings)
+        self._managers.append(manager)
+        return manager
+
+    def _redactor(self, workflow: Workflow | None) -> Redactor:
+        env = [os.environ[name] for name in (workflow.env if workflow else ()) if name in os.environ]
+        return Redactor([*self.settings.secrets, *env])
+
+    async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:
+        row = start.run
+        job = Job(
+            workflow=workflow,
+            inputs=row.inputs,
+            models=_Models(manager, row.snapshot.get("model")),
+            bodies=self.plugins.bodies(),
+            redactor=self._redactor(workflow),
+            env={name: os.environ[name] for name in workflow.env if name in os.environ},
+            folder=row.folder,
+            date=str(row.snapshot.get("date", "")),
+        )
+        change, reports = await self.engine.carry(job, start)
+        return await asyncio.to_thread(self._result, row.id, change, reports)
+
+    def _result(self, run: str, change: StateChange, reports: Mapping[str, StageReport]) -> RunResult:
+        spent = _Spent()
+        for row in self.engine.store.attempts(run):
+            spent.add(row.path, row.attempt)
+        totals = self.engine.store.totals([run]).get(run)
+        return RunResult(
+            run=run,
+            state=change.state,
+            outputs=change.outputs,
+            stages={
+                name: {**report.data(), "seconds": round(report.seconds, 3), **spent.of(name)} for name, report in reports.items()
+            },
+            seconds=change.seconds,
+            calls=totals.calls if totals else 0,
+            tokens=totals.tokens if totals else 0,
+            usd=totals.usd if totals else None,
+            offline=spent.offline,
+            instead=spent.instead,
+            error=change.error,
+        )
+
+
+class _Spent:
+    """What the stages of a run spent, summed over their attempts."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, dict[str, Any]] = {}
+        self._offline: set[str] = set()
+        self._real: set[str] = set()
+
+    def add(self, path: str, attempt: Any) -> None:
+        name = path.partition("/")[0].partition("[")[0].partition("~")[0]
+        stage = self._stages.setdefault(name, {"model": None, "tokens": 0, "usd": None, "calls": 0})
+        if attempt.offline:
+            self._offline |= {path} if attempt.outcome == "ok" else set()
+        else:
+            self._real.add(path)
+        if attempt.outcome == "skipped":
+            return
+        stage["calls"] += 1
+        stage["tokens"] += attempt.usage.total
+        if attempt.usd is not None:
+            stage["usd"] = (stage["usd"] or 0.0) + attempt.usd
+        if attempt.outcome == "ok":
+            stage["model"] = attempt.model
+
+    def of(self, stage: str) -> dict[str, Any]:
+        return self._stages.get(stage, {"model": None, "tokens": 0, "usd": None, "calls": 0})
+
+    @property
+    def offline(self) -> bool:
+        return bool(self._offline)
+
+    @property
+    def instead(self) -> bool:
+        return bool(self._offline & self._real)
+
+
+def _new_id(now: float) -> str:
+    return f"{time.strftime('%y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
+
+
+__all__ = ["FlowCraft", "RunResult"]

@@ -1,0 +1,70 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from flowcraft.cli.exits import DONE, WRONG, guarded
+from flowcraft.cli.models import models
+from flowcraft.cli.plugins import plugins
+from flowcraft.cli.run import run as run_command
+from flowcraft.cli.runs import runs
+from flowcraft.cli.settings import settings
+from flowcraft.cli.workflows import schema, validate
+
+
+def build() -> typer.Typer:
+    """Return the whole command line."""
+    app = typer.Typer(
+        name="flowcraft",
+        help="Workflows of agents, written in YAML, that always reach their end, on language models that may fail.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.command()(run_command)
+    app.command()(validate)
+    app.command()(schema)
+    app.command()(settings)
+    app.add_typer(models, name="models")
+    app.add_typer(plugins, name="plugins")
+    app.add_typer(runs, name="runs")
+    app.command()(version)
+    app.callback()(_options)
+    return app
+
+
+def version() -> None:
+    """Print the version."""
+    from flowcraft import __version__
+
+    sys.stdout.write(f"flowcraft {__version__}\n")
+
+
+def _options(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out what ``arguments`` say and leave with its exit code."""
+    raise SystemExit(guarded(lambda: _carry(list(arguments))))
+
+
+def _carry(arguments: list[str]) -> int:
+    command = typer.main.get_command(build())
+    try:
+        code = command.main(args=arguments, prog_name="flowcraft", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return WRONG
+    except click.ClickException as error:
+        error.show()
+        return WRONG
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else DONE

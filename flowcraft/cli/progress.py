@@ -1,0 +1,206 @@
+"""What a run is doing, live on a terminal and as plain lines in a pipe: both made of the same events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flowcraft.events import CallFinished, ElementFinished, Event, GoFailed, RunStarted, Said, StageFinished, StageStarted
+
+MARKS = {
+    "waiting": ("·", "dim"),
+    "running": ("▸", "cyan"),
+    "done": ("✓", "green"),
+    "reused": ("✓", "dim green"),
+    "skipped": ("-", "dim"),
+    "failed": ("✗", "red"),
+    "stopped": ("·", "dim"),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One stage as it is shown. ``calls`` counts attempts at models; ``depth`` is how deep in ``uses`` it lies."""
+
+    name: str
+    depth: int = 0
+    state: str = "waiting"
+    reason: str = ""
+    model: str = ""
+    offline: bool = False
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    done: int = 0
+    elements: int | None = None
+    begun: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def time(self) -> float:
+        """Seconds so far, or in all."""
+        return time.monotonic() - self.begun if self.state == "running" and self.begun is not None else self.seconds
+
+
+@dataclass(slots=True)
+class Progress:
+    """The rows of a run, kept up to date by its events."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in."""
+        with self.lock:
+            self._take(event)
+
+    def _row(self, stage: str) -> Row:
+        row = self.rows.get(stage)
+        if row is None:
+            row = self.rows[stage] = Row(name=stage.rpartition("/")[2], depth=stage.count("/"))
+        return row
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            for stage in event.stages:
+                self._row(stage)
+        elif isinstance(event, StageStarted):
+            row = self._row(event.stage)
+            row.state, row.begun, row.elements = "running", time.monotonic(), event.elements
+        elif isinstance(event, ElementFinished):
+            row = self._row(event.stage)
+            row.done, row.elements = event.done, event.elements
+        elif isinstance(event, StageFinished):
+            row = self._row(event.stage)
+            row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
+        elif isinstance(event, CallFinished):
+            self._call(event)
+        elif isinstance(event, Said) and event.level != "error":
+            self.notes.append(event.message)
+
+    def _call(self, event: CallFinished) -> None:
+        row, attempt = self._row(event.stage), event.attempt
+        if attempt.outcome == "skipped":
+            return
+        row.calls += 1
+        row.tokens += attempt.usage.total
+        if attempt.usd is not None:
+            row.usd = (row.usd or 0.0) + attempt.usd
+        if attempt.outcome == "ok":
+            row.model, row.offline = attempt.model, attempt.offline
+
+
+def table(progress: Progress) -> Table:
+    """Return the rows as a table."""
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    found.add_column("")
+    found.add_column("stage", overflow="fold")
+    for title in ("state", "model"):
+        found.add_column(title, overflow="ellipsis", no_wrap=True)
+    for title in ("calls", "tokens", "USD", "time"):
+        found.add_column(title, justify="right", no_wrap=True)
+    with progress.lock:
+        for row in progress.rows.values():
+            found.add_row(*_cells(row))
+    return found
+
+
+def _cells(row: Row) -> list[Text]:
+    mark, style = MARKS.get(row.state, MARKS["waiting"])
+    state = row.state
+    if row.elements is not None and row.state in ("running", "done"):
+        state = f"{row.done}/{row.elements}" if row.state == "running" else f"done ({row.elements})"
+    return [
+        Text(mark, style=style),
+        Text("  " * row.depth + row.name, style="bold" if row.state == "running" else ""),
+        Text(state, style=style),
+        Text(row.model, style="yellow" if row.offline else ""),
+        Text(str(row.calls) if row.calls else ""),
+        Text(f"{row.tokens:,}".replace(",", " ") if row.tokens else ""),
+        Text(money(row.usd) if row.calls and row.usd is not None else ""),
+        Text(f"{row.time:.1f} s" if row.state != "waiting" else "", style="dim"),
+    ]
+
+
+def money(usd: float | None) -> str:
+    """Return USD with as many digits as small sums need; a dash where no price is known."""
+    if usd is None:
+        return "-"
+    return f"{usd:.2f}" if usd >= 1 or usd == 0 else f"{usd:.4f}"
+
+
+class LiveView:
+    """Redraws the table as the run goes on; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress()
+        self._live = Live(console=console, refresh_per_second=8, get_renderable=lambda: table(self.progress))
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in."""
+        self.progress(event)
+        if isinstance(event, GoFailed):
+            self._live.console.print(Text(f"{event.path}: {event.error}; again in {event.pause:.1f} s", style="yellow"))
+        elif isinstance(event, Said) and event.level in ("info", "warning"):
+            self._live.console.print(Text(event.message, style="dim"))
+
+
+class LineView:
+    """Prints a line for each stage that begins or ends; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress()
+        self._console = console
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in."""
+        self.progress(event)
+        line = self._line(event)
+        if line:
+            self._console.print(Text(line))
+
+    def _line(self, event: Event) -> str:
+        if isinstance(event, StageStarted):
+            return f"{event.stage}: started" + (f" ({event.elements} elements)" if event.elements is not None else "")
+        if isinstance(event, StageFinished):
+            return f"{event.stage}: {event.state}" + self._details(event)
+        if isinstance(event, GoFailed):
+            return f"{event.path}: go {event.go} failed: {event.error}; again in {event.pause:.1f} s"
+        if isinstance(event, Said) and event.level in ("info", "warning"):
+            return event.message
+        return ""
+
+    def _details(self, event: StageFinished) -> str:
+        if event.state == "skipped" or event.reason:
+            return f": {event.reason}"
+        row = self.progress.rows[event.stage]
+        told = [f"{event.seconds:.1f} s"]
+        if row.model:
+            told.append(row.model)
+        if row.tokens:
+            told.append(f"{row.tokens} tokens")
+        if row.usd is not None:
+            told.append(f"{money(row.usd)} USD")
+        if event.errors:
+            told.append(f"{event.errors} of {row.elements} failed")
+        return f" ({', '.join(told)})"

@@ -1,0 +1,178 @@
+"""``flowcraft runs``: what ran, what it did, and how to go on with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from flowcraft.cli.console import print_json, stderr, stdout
+from flowcraft.cli.options import AsJson, RunId, SettingsPath, open_flowcraft
+from flowcraft.cli.progress import MARKS, money
+from flowcraft.cli.run import Watching, finish, readable
+
+if TYPE_CHECKING:
+    from flowcraft.app import FlowCraft, RunResult
+    from flowcraft.engine import ProcessRow, RunRow
+
+runs = typer.Typer(help="What ran, what it did, and how to go on with it.", no_args_is_help=True)
+
+
+def _started(run: RunRow) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
+
+
+def _summary(flow: FlowCraft, row: RunRow) -> dict[str, Any]:
+    totals = flow.engine.store.totals([row.id]).get(row.id)
+    return {
+        "run": row.id,
+        "workflow": row.workflow,
+        "state": row.state,
+        "started": _started(row),
+        "seconds": round(row.seconds, 3),
+        "calls": totals.calls if totals else 0,
+        "tokens": totals.tokens if totals else 0,
+        "usd": totals.usd if totals else None,
+        "error": row.error or None,
+    }
+
+
+@runs.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 20,
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    as_json: AsJson = False,
+    settings: SettingsPath = None,
+) -> None:
+    """List the newest runs."""
+    flow = open_flowcraft(settings)
+    rows = flow.engine.store.list(limit, state)
+    totals = flow.engine.store.totals([row.id for row in rows])
+    if as_json:
+        print_json([_summary(flow, row) for row in rows])
+        return
+    if not rows:
+        stderr().print("no runs yet; begin with: flowcraft run FILE")
+        return
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("", "run", "workflow", "state", "started"):
+        found.add_column(title, no_wrap=True)
+    for title in ("time", "calls", "USD"):
+        found.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        mark, style = MARKS.get(row.state, ("▸" if row.state == "running" else "·", "cyan"))
+        spent = totals.get(row.id)
+        cost = [str(spent.calls), money(spent.usd)] if spent and spent.calls else ["", ""]
+        found.add_row(
+            Text(mark, style=style), row.id, row.workflow, Text(row.state, style=style), _started(row), f"{row.seconds:.1f} s", *cost
+        )
+    stdout().print(found)
+
+
+@runs.command("show")
+def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
+    """Show a run: its stages with reasons for every skip and failure, its attempts, its outputs."""
+    flow = open_flowcraft(settings)
+    row = flow.engine.find(run)
+    pieces = flow.engine.store.pieces(row.id)
+    attempts = flow.engine.store.attempts(row.id)
+    ends = [json.loads(event.data) for event in flow.engine.store.events(row.id) if event.kind == "stage.finished"]
+    last = {event["stage"]: event for event in ends}
+    if as_json:
+        print_json(
+            {
+                **_summary(flow, row),
+                "inputs": row.inputs,
+                "outputs": row.outputs,
+                "stages": last,
+                "pieces": [{"path": piece.path, "state": piece.state, "seconds": piece.seconds} for piece in pieces],
+                "attempts": [{"path": item.path, "attempt": str(item.attempt), "usd": item.attempt.usd} for item in attempts],
+            }
+        )
+        return
+    console = stdout()
+    summary = _summary(flow, row)
+    console.print(Text(f"run {row.id} · {row.workflow} · {row.state} · {summary['seconds']} s", style="bold"))
+    console.print(Text(f"started {summary['started']} in {row.folder}; file {row.file}", style="dim"))
+    if row.error:
+        console.print(Text(row.error, style="red"))
+    for name, event in last.items():
+        mark, style = MARKS.get(event["state"], ("·", ""))
+        console.print(Text(f"{mark} {name}: {event['state']}" + (f": {event['reason']}" if event["reason"] else ""), style=style))
+    for piece in pieces:
+        if piece.state == "failed":
+            console.print(Text(f"  {piece.path}: {json.loads(piece.result)['error']}", style="yellow"))
+    if attempts:
+        console.print(Text(f"\n{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD", style="bold"))
+        for item in attempts:
+            console.print(Text(f"  {item.path}: {item.attempt}", style="" if item.attempt.outcome == "ok" else "yellow"))
+    if row.state == "done":
+        console.print(Text("\n" + readable(row.outputs)))
+
+
+@runs.command("logs")
+def show_logs(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
+    """Show what happened in a run, with the tracebacks of failed functions."""
+    flow = open_flowcraft(settings)
+    row = flow.engine.find(run)
+    events = [json.loads(event.data) for event in flow.engine.store.events(row.id)]
+    if as_json:
+        print_json(events)
+        return
+    console = stdout()
+    for event in events:
+        at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+        console.print(Text(f"{at}  {event['kind']:<15} {_told(event)}", style="red" if event.get("level") == "error" else ""))
+        trace = event.get("details", {}).get("traceback")
+        if trace:
+            console.print(Text("    " + trace.rstrip().replace("\n", "\n    "), style="dim"))
+
+
+def _told(event: dict[str, Any]) -> str:
+    parts = [event.get("stage", ""), event.get("state", ""), event.get("message", ""), event.get("reason", ""), event.get("error", "")]
+    if event["kind"] == "run.started":
+        parts.append(f"segment {event['segment']}")
+    if event.get("elements") is not None:
+        parts.append(f"{event['elements']} elements")
+    if event.get("seconds"):
+        parts.append(f"{event['seconds']:.2f} s")
+    return " · ".join(part for part in parts if part)
+
+
+def _waits(process: ProcessRow) -> None:
+    stderr().print(
+        Text(
+            f"the run belongs to process {process.pid} on {process.host or 'an unknown host'}; waiting up to 10 s to see whether it "
+            "still beats",
+            style="yellow",
+        )
+    )
+
+
+@runs.command("resume")
+def resume_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
+    """Go on with a run from its last finished piece of work; takes it over if its process is gone."""
+    flow = open_flowcraft(settings)
+
+    async def carry(watching: Watching) -> RunResult:
+        async with flow:
+            return await flow.resume(run, on_wait=_waits, on_start=watching.started)  # type: ignore[no-any-return]
+
+    finish(flow, carry, as_json)
+
+
+@runs.command("cancel")
+def cancel_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
+    """Cancel a run: its process ends it at its next beat; where that is gone, it is ended here."""
+    flow = open_flowcraft(settings)
+    row = flow.cancel(run, on_wait=_waits)
+    if as_json:
+        print_json({"run": row.id, "state": row.state})
+    else:
+        stdout().print(f"run {row.id}: {row.state}")
+    if row.state != "cancelled":
+        raise typer.Exit(1)
