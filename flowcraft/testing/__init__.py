@@ -1,1 +1,30 @@
-""".."""
+"""For tests of workflows and plugins: a fake provider, a server that fails on demand, and the contract of providers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowcraft.testing.contract import ProviderContract
+    from flowcraft.testing.provider import Chunks, FakeProvider, Hang
+    from flowcraft.testing.script import Fault, Reply
+    from flowcraft.testing.server import FaultServer
+
+__all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "ProviderContract", "Reply"]
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved on first use: the contract needs pytest, everything else must not.
+    homes = {
+        "Chunks": "provider",
+        "FakeProvider": "provider",
+        "Fault": "script",
+        "FaultServer": "server",
+        "Hang": "provider",
+        "ProviderContract": "contract",
+        "Reply": "script",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{homes[name]}"), name)

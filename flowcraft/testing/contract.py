@@ -1,0 +1,5 @@
+"""The suite that every provider passes."""
+
+
+class ProviderContract:
+    """Subclass it in a plugin's tests."""
