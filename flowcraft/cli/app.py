@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
+from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.models import models
 from flowcraft.cli.plugins import plugins
@@ -59,12 +60,10 @@ def _carry(arguments: list[str]) -> int:
     command = typer.main.get_command(build())
     try:
         code = command.main(args=arguments, prog_name="flowcraft", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+    except TyperException as error:
+        # Errors of the command line show themselves, with usage and hint; the base class only has a message.
+        getattr(error, "show", lambda: print_error(str(error)))()
         return WRONG
-    except click.ClickException as error:
-        error.show()
-        return WRONG
-    except click.Abort:
+    except Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else DONE
