@@ -61,9 +61,17 @@ def _carry(arguments: list[str]) -> int:
     try:
         code = command.main(args=arguments, prog_name="flowcraft", standalone_mode=False)
     except TyperException as error:
-        # Errors of the command line show themselves, with usage and hint; the base class only has a message.
-        getattr(error, "show", lambda: print_error(str(error)))()
+        _show(error)
         return WRONG
     except Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else DONE
+
+
+def _show(error: TyperException) -> None:
+    # What is wrong with a command line shows itself, with usage and hint; the base class only has a message.
+    show = getattr(error, "show", None)
+    if show is None:
+        print_error(str(error))
+    else:
+        show()
