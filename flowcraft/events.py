@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -148,7 +149,41 @@ class Bus:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except Exception as error:  # a watcher must never end what it watches
+            except Exception as error:  # noqa: BLE001 - border: a watcher must never end what it watches
                 self._remove(subscriber)
                 if self._on_drop is not None:
                     self._on_drop(subscriber, error)
+
+
+class Drain:
+    """Hands events to slow or foreign sinks from a bounded queue, on a thread of its own: none of them holds up a run.
+
+    A sink that raises is dropped; when the queue is full, events are lost for the sinks and counted in ``lost``.
+    """
+
+    def __init__(self, sinks: Sequence[Callable[[Any], None]], size: int = 10_000) -> None:
+        self._sinks = list(sinks)
+        self._queue: queue.Queue[Event | None] = queue.Queue(size)
+        self._thread = threading.Thread(target=self._serve, name="flowcraft-sinks", daemon=True)
+        self.lost = 0
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.lost += 1
+
+    def _serve(self) -> None:
+        while (event := self._queue.get()) is not None:
+            for sink in list(self._sinks):
+                try:
+                    sink(event)
+                except Exception:  # noqa: BLE001 - border: a plugin's sink may raise anything
+                    self._sinks.remove(sink)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Hand out what waits, for ``timeout`` seconds at most, and end the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout)

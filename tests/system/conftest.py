@@ -1,0 +1,189 @@
+"""The command line as a user runs it: real processes in a folder of their own, without any key."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def run(self) -> str:
+        """The id of the run that the command's last lines name."""
+        lines = [line for line in self.err.splitlines() if line.startswith("run ")]
+        return lines[-1].split()[1]
+
+
+class Folder:
+    """A working folder with a database of its own, and the processes started in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / "flowcraft.db"
+        self.log = path / "log.txt"
+        self.env = {name: os.environ[name] for name in KEPT if name in os.environ}
+        self._started: list[subprocess.Popen[str]] = []
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowcraft", *arguments],
+            cwd=self.path,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        self._started.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Ended:
+        out, err = process.communicate(timeout=timeout)
+        return Ended(process.returncode, out, err)
+
+    def flowcraft(self, *arguments: str, **env: str) -> Ended:
+        return self.finish(self.start(*arguments, **env))
+
+    def lines(self) -> list[str]:
+        """The side effects so far: what functions wrote, a line each."""
+        return self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+
+    def starts(self) -> Counter[str]:
+        return Counter(line.split()[1] for line in self.lines() if line.startswith("start "))
+
+    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            if process is not None and process.poll() is not None:
+                raise AssertionError(f"the process ended with {process.returncode}: {self.finish(process)}")
+            if time.monotonic() > until:
+                raise AssertionError("what was waited for did not happen")
+            time.sleep(0.001)
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def runs(self) -> list[str]:
+        with sqlite3.connect(self.database) as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created")]
+
+    def saved(self, run: str) -> set[str]:
+        """The paths whose pieces are recorded as done."""
+        with sqlite3.connect(self.database) as connection:
+            rows = connection.execute("SELECT path FROM pieces WHERE run = ? AND state = 'done'", (run,))
+            return {row[0] for row in rows}
+
+    def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    made = Folder(tmp_path)
+    yield made
+    made.end()
+
+
+STEPS = '''
+import os, pathlib, time
+
+LOG = pathlib.Path(__file__).with_name("log.txt")
+
+def note(word, name):
+    handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(handle, f"{word} {name} {os.getpid()}\\n".encode())
+    os.close(handle)
+
+def work(name, seconds=0.02, value=None):
+    note("start", name)
+    time.sleep(seconds)
+    note("end", name)
+    return value if value is not None else f"<{name}>"
+
+def numbers(count):
+    note("start", "numbers")
+    return list(range(count))
+
+def join(parts):
+    note("start", "join")
+    return "+".join(str(part) for part in parts)
+'''
+
+TWELVE = """
+flowcraft: 1
+inputs: {count: integer = 20}
+stages:
+  numbers: {run: "steps:numbers", with: {count: "${{ inputs.count }}"}, output: "[integer]"}
+  a: {run: "steps:work", with: {name: a}}
+  b: {run: "steps:work", with: {name: b, value: "${{ a }}b"}}
+  c: {run: "steps:work", with: {name: c, value: "${{ a }}c"}}
+  items:
+    each: numbers
+    parallel: 4
+    run: steps:work
+    with: {name: "items[${{ index }}]", value: "item ${{ item }} of ${{ b }}"}
+  d: {run: "steps:work", with: {name: d, value: "${{ b }}${{ c }}"}}
+  e: {needs: [d], run: "steps:work", with: {name: e}}
+  f: {when: "len(items) > 1000", run: "steps:work", with: {name: f}}
+  g: {needs: [f], run: "steps:work", with: {name: g}}
+  h: {run: "steps:work", with: {name: h, value: "${{ g }}${{ e }}"}}
+  i: {run: "steps:work", with: {name: i, value: "${{ h }}${{ items[3] }}"}}
+  join: {run: "steps:join", with: {parts: "${{ items }}"}}
+outputs: {joined: "${{ join }}", last: "${{ i }}", d: "${{ d }}", skipped: "${{ f }}"}
+"""
+
+
+def with_twelve(folder: Folder) -> Folder:
+    folder.write("steps.py", STEPS)
+    folder.write("twelve.yaml", TWELVE)
+    return folder
+
+
+@pytest.fixture
+def twelve(folder: Folder) -> Folder:
+    """A workflow of twelve stages, one of them a list; every function leaves a mark when it starts."""
+    return with_twelve(folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The outputs of a run of the twelve stages that nobody disturbed."""
+    folder = with_twelve(Folder(tmp_path_factory.mktemp("unbroken")))
+    ended = folder.flowcraft("run", "twelve.yaml", "--json")
+    assert ended.code == 0, ended.err
+    assert max(folder.starts().values()) == 1
+    return ended.json["outputs"]

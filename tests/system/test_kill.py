@@ -1,0 +1,63 @@
+"""A run that is killed (-9) at any moment is brought to its end by ``runs resume``, and repeats nothing that was saved."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+MOMENTS = range(1, 61, 2)
+"""After so many marks of functions the process is killed: 30 moments from the first mark to nearly the last."""
+
+
+def kill_after(folder, process, marks):
+    """Kill ``process`` as soon as functions have left ``marks`` marks; say whether it was still running."""
+    folder.wait_for(lambda: len(folder.lines()) >= marks or process.poll() is not None)
+    running = process.poll() is None
+    folder.kill(process)
+    return running
+
+
+def resume(folder, run):
+    ended = folder.flowcraft("runs", "resume", run, "--json")
+    assert ended.code == 0, ended.err
+    assert "waiting" not in ended.err
+    return ended.json
+
+
+@pytest.mark.parametrize("marks", MOMENTS)
+def test_run_killed_at_a_moment_ends_the_same_and_repeats_nothing_saved(twelve, unbroken, marks):
+    process = twelve.start("run", "twelve.yaml", "--json")
+    assert kill_after(twelve, process, marks), "the process had ended before the moment came"
+    (run,) = twelve.runs()
+    saved, before = twelve.saved(run), twelve.starts()
+
+    document = resume(twelve, run)
+
+    after = twelve.starts()
+    assert document["state"] == "done"
+    assert document["outputs"] == unbroken
+    for name, count in after.items():
+        assert count <= before[name] + 1, name
+        if name in saved:
+            assert count == before[name], f"{name} was saved and started again"
+    assert not [name for name in saved if name not in after and name != "f"]
+
+
+def test_run_killed_again_and_again_ends_the_same(twelve, unbroken):
+    process = twelve.start("run", "twelve.yaml", "--json")
+    kills = 0
+    marks = 5
+    while kill_after(twelve, process, marks):
+        kills += 1
+        (run,) = twelve.runs()
+        marks = len(twelve.lines()) + 6
+        process = twelve.start("runs", "resume", run, "--json")
+    (run,) = twelve.runs()
+
+    ended = twelve.flowcraft("runs", "show", run, "--json")
+
+    assert kills >= 5
+    assert ended.json["state"] == "done"
+    assert ended.json["outputs"] == unbroken
+    assert max(twelve.starts().values()) <= kills + 1

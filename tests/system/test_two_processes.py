@@ -1,0 +1,129 @@
+"""Two processes on one database: each runs its own, and one takes over what the other left."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+SLOW = """
+flowcraft: 1
+inputs: {count: integer = 30, seconds: number = 0.3}
+stages:
+  numbers: {run: "steps:numbers", with: {count: "${{ inputs.count }}"}, output: "[integer]"}
+  items:
+    each: numbers
+    parallel: 2
+    run: steps:work
+    with: {name: "items[${{ index }}]", seconds: "${{ inputs.seconds }}"}
+"""
+
+
+@pytest.fixture
+def slow(twelve):
+    twelve.write("slow.yaml", SLOW)
+    return twelve
+
+
+def pids(folder, word="start"):
+    return [int(line.split()[2]) for line in folder.lines() if line.startswith(word)]
+
+
+def test_each_process_carries_out_only_its_own_run(slow):
+    first = slow.start("run", "slow.yaml", "-i", "seconds=0.05", "--json")
+    second = slow.start("run", "slow.yaml", "-i", "seconds=0.05", "--json")
+    ended = [slow.finish(first), slow.finish(second)]
+
+    assert [one.code for one in ended] == [0, 0]
+    assert len({one.json["run"] for one in ended}) == 2
+    assert pids(slow).count(first.pid) == pids(slow).count(second.pid) == 31
+
+
+def test_run_of_a_killed_process_is_finished_by_another(slow):
+    first = slow.start("run", "slow.yaml", "--json")
+    slow.wait_for(lambda: len(slow.lines()) > 10, first)
+    (run,) = slow.runs()
+    second = slow.start("run", "twelve.yaml", "--json")
+    slow.kill(first)
+    assert slow.finish(second).code == 0
+
+    third = slow.flowcraft("runs", "resume", run, "--json")
+
+    assert third.code == 0, third.err
+    assert third.json["state"] == "done"
+    assert third.json["outputs"]["items"] == [f"<items[{index}]>" for index in range(30)]
+
+
+def test_run_of_a_live_process_is_not_taken(slow):
+    first = slow.start("run", "slow.yaml", "--json")
+    slow.wait_for(lambda: len(slow.lines()) > 3, first)
+    (run,) = slow.runs()
+
+    refused = slow.flowcraft("runs", "resume", run)
+
+    assert refused.code == 1
+    assert "alive" in refused.err
+    assert slow.finish(first).code == 0
+    assert max(slow.starts().values()) == 1
+
+
+def test_stopped_process_does_nothing_more_than_finish_what_was_in_flight(slow):
+    first = slow.start("run", "slow.yaml", "-i", "count=60", "--json")
+    slow.wait_for(lambda: len(slow.lines()) > 6, first)
+    (run,) = slow.runs()
+    first.send_signal(signal.SIGSTOP)
+    begun = pids(slow).count(first.pid)
+
+    second = slow.flowcraft("runs", "resume", run, "--json")
+    first.send_signal(signal.SIGCONT)
+    fenced = slow.finish(first)
+
+    assert second.code == 0, second.err
+    assert "waiting" in second.err
+    assert second.json["outputs"]["items"] == [f"<items[{index}]>" for index in range(60)]
+    assert fenced.code == 1
+    assert "another process owns run" in fenced.err
+    assert pids(slow).count(first.pid) == begun
+    assert slow.flowcraft("runs", "show", run, "--json").json["state"] == "done"
+
+
+def test_cancel_reaches_the_process_that_owns_the_run(slow):
+    first = slow.start("run", "slow.yaml", "-i", "seconds=1", "--json")
+    slow.wait_for(lambda: len(slow.lines()) > 3, first)
+    (run,) = slow.runs()
+
+    cancelled = slow.flowcraft("runs", "cancel", run)
+
+    assert cancelled.code == 0, cancelled.err
+    ended = slow.finish(first)
+    assert ended.code == 1
+    assert ended.json["state"] == "cancelled"
+
+
+def test_cancel_ends_a_run_whose_process_is_gone(slow):
+    first = slow.start("run", "slow.yaml", "--json")
+    slow.wait_for(lambda: len(slow.lines()) > 3, first)
+    (run,) = slow.runs()
+    slow.kill(first)
+
+    assert slow.flowcraft("runs", "cancel", run).code == 0
+    assert slow.flowcraft("runs", "resume", run).code == 1
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_cleanly_and_tells_how_to_go_on(slow, sign):
+    first = slow.start("run", "slow.yaml", "-i", "seconds=0.05")
+    slow.wait_for(lambda: len(slow.lines()) > 8, first)
+    first.send_signal(sign)
+    ended = slow.finish(first)
+    (run,) = slow.runs()
+
+    assert ended.code == 130
+    assert f"flowcraft runs resume {run}" in ended.err
+    assert "Traceback" not in ended.err
+    assert slow.flowcraft("runs", "show", run, "--json").json["state"] == "interrupted"
+    resumed = slow.flowcraft("runs", "resume", run, "--json")
+    assert resumed.code == 0
+    assert resumed.json["outputs"]["items"] == [f"<items[{index}]>" for index in range(30)]
