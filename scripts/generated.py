@@ -1,0 +1,50 @@
+"""Write the files that are made from the code, or with ``--check`` say which of them are stale."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cli() -> str:
+    """Return the reference of all commands."""
+    from flowcraft.cli.reference import cli_reference
+
+    return cli_reference()
+
+
+def language() -> str:
+    """Return the JSON Schema of the workflow language, for editors; plugins' bodies are left out."""
+    from flowcraft.workflow import workflow_schema
+
+    return json.dumps(workflow_schema({}), indent=2, ensure_ascii=False) + "\n"
+
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/cli.md": cli,
+    "workflows/workflow.schema.json": language,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Return 1 where ``--check`` found a stale file, else 0."""
+    check = arguments == ["--check"]
+    stale = []
+    for name, make in FILES.items():
+        path, text = ROOT / name, make()
+        if path.is_file() and path.read_text("utf-8") == text:
+            continue
+        if not check:
+            path.write_text(text, "utf-8")
+        stale.append(name)
+    for name in stale:
+        sys.stdout.write(f"{name} {'is stale: run `make generated`' if check else 'written'}\n")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
