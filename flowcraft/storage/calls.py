@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
 from flowcraft.storage.database import Database
-from flowcraft.storage.rows import ATTEMPT, Reader, attempt_of, attempt_values, integer, storable, text
+from flowcraft.storage.rows import ATTEMPT, Reader, attempt_of, attempt_values, integer, optional, real, storable, text
 from flowcraft.storage.statements import Statement
 from flowcraft.storage.tables import calls
 
@@ -29,13 +30,15 @@ _LATEST = (
     .limit(bindparam("per_model"))
 )
 _MODELS = select(calls.c.model, calls.c.provider).where(calls.c.number > bindparam("after")).distinct()
+_COUNTED = Reader("calls", {**dict.fromkeys(("model", "provider", "outcome"), text), "calls": integer, "usd": optional(real)})
+_ANSWER = Reader("calls", {"number": integer, "seconds": real, "first_token": optional(real), "output": integer})
 _COUNTS = (
     select(calls.c.model, calls.c.provider, calls.c.outcome, func.count(), func.sum(calls.c.usd))
     .group_by(calls.c.model, calls.c.provider, calls.c.outcome)
     .order_by(calls.c.model, calls.c.provider, calls.c.outcome)
 )
 _WINDOW = (
-    select(calls.c.seconds, calls.c.first_token, calls.c.output)
+    select(*(calls.c[name] for name in _ANSWER.columns))
     .where(*_OF_MODEL, calls.c.outcome == "ok")
     .order_by(calls.c.number.desc())
     .limit(WINDOW)
@@ -76,40 +79,37 @@ class SqlCallStore(CallStore):
         """
         of_stage = () if stage is None else (calls.c.stage == stage,)
         with self._database.read() as connection:
-            counted: dict[tuple[str, str], list[_Counted]] = {}
-            for model, provider, *rest in connection.execute(_COUNTS.where(*of_stage)):
-                counted.setdefault((model, provider), []).append(_Counted(*rest))
-            return [_statistics(connection, *key, outcomes, of_stage) for key, outcomes in counted.items()]
-
-
-class _Counted(NamedTuple):
-    outcome: str
-    calls: int
-    usd: float | None
+            counted = [_COUNTED(row, f"of model {row[0]!r}") for row in connection.execute(_COUNTS.where(*of_stage))]
+            found = []
+            for (model, provider), rows in groupby(counted, itemgetter("model", "provider")):
+                of_model = {"model": model, "provider": provider}
+                answers = [_ANSWER(row, row[0]) for row in connection.execute(_WINDOW.where(*of_stage), of_model)]
+                found.append(_statistics(model, provider, list(rows), answers))
+        return found
 
 
 def _statistics(
-    connection: Connection, model: str, provider: str, counted: Sequence[_Counted], of_stage: tuple[ColumnElement[bool], ...]
+    model: str, provider: str, counted: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]
 ) -> ModelStatistics:
-    answers = connection.execute(_WINDOW.where(*of_stage), {"model": model, "provider": provider}).all()
-    seconds = sorted(row.seconds for row in answers)
-    firsts = sorted(row.first_token for row in answers if row.first_token is not None)
+    calls_by_outcome = {row["outcome"]: row["calls"] for row in counted}
+    errors = {outcome: number for outcome, number in calls_by_outcome.items() if outcome not in {"ok", "cancelled"}}
+    costs = [row["usd"] for row in counted if row["usd"] is not None]
+    seconds = sorted(answer["seconds"] for answer in answers)
+    firsts = sorted(answer["first_token"] for answer in answers if answer["first_token"] is not None)
     taken = sum(seconds)
-    costs = [row.usd for row in counted if row.usd is not None]
-    errors = {row.outcome: row.calls for row in counted if row.outcome not in {"ok", "cancelled"}}
     return ModelStatistics(
         model=model,
         provider=provider,
-        calls=sum(row.calls for row in counted),
-        successes=sum(row.calls for row in counted if row.outcome == "ok"),
+        calls=sum(calls_by_outcome.values()),
+        successes=calls_by_outcome.get("ok", 0),
         errors=sum(errors.values()),
         errors_by_class=errors,
-        last_response_time=answers[0].seconds if answers else None,
+        last_response_time=answers[0]["seconds"] if answers else None,
         p50=_percentile(seconds, 0.50),
         p95=_percentile(seconds, 0.95),
         p99=_percentile(seconds, 0.99),
         ttft=_percentile(firsts, 0.50),
-        tokens_per_second=sum(row.output for row in answers) / taken if taken else None,
+        tokens_per_second=sum(answer["output"] for answer in answers) / taken if taken else None,
         usd=sum(costs) if costs else None,
     )
 

@@ -75,6 +75,7 @@ _ATTEMPTS = (
     .where(attempts.c.run == bindparam("run"))
     .order_by(attempts.c.number)
 )
+_TOTAL = Reader("attempts", {"run": text, "calls": integer, "tokens": integer, "usd": optional(real), "offline": integer})
 _CALLED = case((attempts.c.outcome == "skipped", 0), else_=1)
 _TOTALS = (
     select(
@@ -161,8 +162,9 @@ class SqlRuns:
         found = dict.fromkeys(runs, RunTotals())
         with self._database.read() as connection:
             for first in range(0, len(runs), _TOTALS_AT_ONCE):
-                for run, calls, tokens, usd, offline in connection.execute(
-                    _TOTALS, {"runs": list(runs[first : first + _TOTALS_AT_ONCE])}
-                ):
-                    found[run] = RunTotals(calls=calls, tokens=tokens, usd=usd, offline=offline)
+                some = list(runs[first : first + _TOTALS_AT_ONCE])
+                for row in connection.execute(_TOTALS, {"runs": some}):
+                    values = _TOTAL(row, f"of run {row[0]}")
+                    run = values.pop("run")
+                    found[run] = RunTotals(**values)
         return found
