@@ -15,6 +15,7 @@ from flowcraft.errors import (
     FlowCraftError,
     InvalidOutput,
     LLMError,
+    ModelNotFound,
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
@@ -25,17 +26,17 @@ from flowcraft.plugin.messages import Reasoning
 from flowcraft.plugin.provider import Provider
 from flowcraft.redaction import Redactor
 
+FIRST_LISTED = "*"
+"""The model's name where nobody says which: the first that the server lists."""
+
 
 class ProviderSource(Protocol):
-    """Makes a provider on first use and keeps it."""
+    """Makes a provider on first use and keeps it in ``made``."""
 
-    @property
-    def made(self) -> Provider | None:
-        """The provider, if it was made already."""
-        ...
+    made: Provider | None
 
-    async def get(self) -> Provider:
-        """Return the provider; what keeps it from being made comes as PluginError or SettingsError."""
+    def get(self) -> Provider:
+        """Return the provider; raises PluginError or SettingsError."""
         ...
 
 
@@ -70,6 +71,7 @@ class ProviderLLM:
     def __init__(self, source: ProviderSource, info: ModelInfo, limits: CallLimits, redactor: Redactor) -> None:
         self._source = source
         self._info = info
+        self._model = info.model
         self._limits = limits
         self._redactor = redactor
 
@@ -81,8 +83,10 @@ class ProviderLLM:
         limit = asyncio.timeout_at(until)
         try:
             async with limit:
-                provider = self._source.made or await self._source.get()
-                response = await provider.chat(self._info.model, request)
+                provider = self._source.made or self._source.get()
+                if self._model == FIRST_LISTED:
+                    await self._ask_for_model(provider)
+                response = await provider.chat(self._model, request)
             return self._answer(response, loop.time() - began, None)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
             failure = self._own(error, f"no answer within {until - began:.3g} s" if limit.expired() else "")
@@ -97,9 +101,11 @@ class ProviderLLM:
         text: list[str] = []
         try:
             async with limit:
-                provider = self._source.made or await self._source.get()
+                provider = self._source.made or self._source.get()
+                if self._model == FIRST_LISTED:
+                    await self._ask_for_model(provider)
             watch.streams(type(provider).stream is not Provider.stream)
-            async with aclosing(provider.stream(self._info.model, request)) as events:
+            async with aclosing(provider.stream(self._model, request)) as events:
                 while True:
                     limit = asyncio.timeout_at(watch.until)
                     async with limit:
@@ -124,13 +130,19 @@ class ProviderLLM:
             return
         raise failure
 
+    async def _ask_for_model(self, provider: Provider) -> None:
+        listed = await provider.list_models()
+        if not listed:
+            raise ModelNotFound("the server lists no model; name one in settings, or load one")
+        self._model = listed[0].model
+
     def _answer(self, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
         _refuse_empty(response)
         usd = response.usd if response.usd is not None else cost(response.usage, self._info.price)
         info = self._info
         return replace(
             response,
-            model=info.model,
+            model=self._model,
             provider=info.provider,
             usd=usd,
             seconds=seconds,
@@ -142,7 +154,7 @@ class ProviderLLM:
         """Return ``error`` as one of ours, with its model named and no secret left in it."""
         ours = _translated(error, late)
         if isinstance(ours, ProviderError):
-            ours.model = self._info.model
+            ours.model = self._model
             ours.provider = self._info.provider
         if ours is not error:
             ours.__cause__ = error

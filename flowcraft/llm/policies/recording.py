@@ -91,8 +91,8 @@ class Recording:
 
     def _answered(self, call: _Call, response: ChatResponse, scope: Scope) -> None:
         attempt = Attempt(
-            model=self._info.model,
-            provider=self._info.provider,
+            model=response.model,
+            provider=response.provider,
             role=self._role,
             started=call.started,
             seconds=response.seconds,
@@ -107,7 +107,7 @@ class Recording:
     def _failed(self, call: _Call, error: BaseException, scope: Scope) -> None:
         cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
         attempt = Attempt(
-            model=self._info.model,
+            model=getattr(error, "model", "") or self._info.model,
             provider=self._info.provider,
             role=self._role,
             outcome="cancelled" if cancelled else type(error).__name__,

@@ -1,0 +1,248 @@
+"""Which providers there are, which models they have, and what is known of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from flowcraft.errors import FlowCraftError, PluginError, Problem, SettingsError
+from flowcraft.llm.model import FIRST_LISTED
+from flowcraft.plugin.capabilities import Capabilities, ModelInfo, Price
+from flowcraft.plugin.hooks import Preset
+from flowcraft.plugin.provider import Provider, Timeouts
+
+Explain = Callable[[tuple[str | int, ...], str], Problem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSection:
+    """One provider as settings and environment describe it. ``missing`` says what keeps it from being configured."""
+
+    name: str
+    type: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    default_model: str = ""
+    missing: str = ""
+
+
+class Catalog(Protocol):
+    """What plugins offer. Raises PluginError where the plugin in question is broken or denied."""
+
+    def provider(self, name: str) -> Preset | None:
+        """Return the provider type or preset ``name``."""
+        ...
+
+    def provider_class(self, name: str) -> type[Provider]:
+        """Return the class behind it."""
+        ...
+
+    def models(self, provider: str, config: Mapping[str, Any]) -> Sequence[ModelInfo]:
+        """Return what plugins know of its models."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A model by its name: what is known of it, and its provider, or the reason why there is none."""
+
+    info: ModelInfo
+    source: Source | None = None
+    skip: str = ""
+
+
+class Source:
+    """One provider of settings: made when it is first called, and kept."""
+
+    def __init__(self, section: ProviderSection, cls: type[Provider], preset: Preset, known: Sequence[ModelInfo]) -> None:
+        self.section = section
+        self.cls = cls
+        self.made: Provider | None = None
+        self.presets = {info.model: info for info in known}
+        self.default_model = section.default_model or preset.default_model or next(iter(section.models), "")
+        self._config = cls.Config.model_validate({**preset.config, **section.config})
+        self._lock = threading.Lock()
+
+    def get(self) -> Provider:
+        """Return the provider; raises PluginError if its plugin cannot make it."""
+        with self._lock:
+            if self.made is None:
+                self.made = self._make()
+            return self.made
+
+    def _make(self) -> Provider:
+        name = self.section.name
+        try:
+            return self.cls(self._config, section=name, timeouts=self.section.timeouts)
+        except FlowCraftError:
+            raise
+        except Exception as error:
+            raise PluginError(f"provider {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+    def lists(self, model: str) -> bool:
+        """Say whether settings or the preset name ``model``."""
+        return model in self.section.models or model in self.presets
+
+    def info(self, model: str) -> ModelInfo:
+        """Return what is known of ``model``: settings before preset before provider."""
+        preset = self.presets.get(model)
+        base = ModelInfo(model=model, provider=self.section.name) if preset is None else preset
+        merged = _Facts(self.section.models.get(model, {}))
+        capabilities = merged.capabilities().over(base.capabilities).over(self.cls.capabilities)
+        return replace(
+            base,
+            provider=self.section.name,
+            capabilities=capabilities,
+            offline=self.cls.offline,
+            sources=merged.sources(base, self.cls.capabilities),
+            **merged.plain(),
+        )
+
+
+class Registry:
+    """Finds models by name among providers.
+
+    A name is an alias, ``provider:id``, an id that settings or a preset list, or the name of a provider, which means its
+    default model. An id that nobody lists belongs to ``default_provider``.
+    """
+
+    def __init__(
+        self,
+        sections: Sequence[ProviderSection],
+        catalog: Catalog,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        default_provider: str = "",
+        explain: Explain | None = None,
+    ) -> None:
+        self._sections = {section.name: section for section in sections}
+        self._catalog = catalog
+        self._aliases = dict(aliases or {})
+        self._default = default_provider
+        self._explain = explain
+        self._sources: dict[str, Source] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def sections(self) -> tuple[ProviderSection, ...]:
+        """All providers, configured or only declared."""
+        return tuple(self._sections.values())
+
+    def add(self, section: ProviderSection) -> None:
+        """Add a provider, or put another in the place of one."""
+        with self._lock:
+            self._sections[section.name] = section
+            self._sources.pop(section.name, None)
+
+    def find(self, name: str) -> Found:
+        """Return the model ``name``; raises SettingsError where its provider's settings are wrong."""
+        name = self._aliases.get(name, name)
+        section, model = self._place(name)
+        if section is None:
+            hint = "write provider:model, list it under a provider's models, or set llm.default_provider"
+            return Found(info=ModelInfo(model=name), skip=f"no configured provider has this model; {hint}")
+        unknown = ModelInfo(model=model or section.default_model or name, provider=section.name)
+        if section.missing:
+            return Found(info=unknown, skip=section.missing)
+        try:
+            source = self.source(section.name)
+        except PluginError as error:
+            return Found(info=unknown, skip=error.message)
+        return Found(info=source.info(model or source.default_model or FIRST_LISTED), source=source)
+
+    def source(self, name: str) -> Source:
+        """Return the provider ``name``, not made yet. Raises PluginError or SettingsError."""
+        with self._lock:
+            if name not in self._sources:
+                self._sources[name] = self._open(self._sections[name])
+            return self._sources[name]
+
+    def infos(self) -> list[ModelInfo]:
+        """Return all models that settings and presets list, of providers that can be used."""
+        found: list[ModelInfo] = []
+        for source in self._usable():
+            names = dict.fromkeys([*source.section.models, *source.presets])
+            found += [source.info(model) for model in names]
+        return found
+
+    def made(self) -> list[Provider]:
+        """Return the providers that were made."""
+        with self._lock:
+            return [source.made for source in self._sources.values() if source.made is not None]
+
+    def _open(self, section: ProviderSection) -> Source:
+        kind = section.type or section.name
+        preset = self._catalog.provider(kind)
+        if preset is None:
+            raise PluginError(f"no installed plugin offers the provider {kind!r}, which providers.{section.name} wants")
+        config = {**preset.config, **section.config}
+        cls = self._catalog.provider_class(kind)
+        try:
+            return Source(section, cls, preset, self._catalog.models(kind, config))
+        except ValidationError as error:
+            raise SettingsError(problems=self._problems(section.name, error)) from None
+
+    def _problems(self, section: str, error: ValidationError) -> list[Problem]:
+        found = []
+        for item in error.errors(include_input=False, include_url=False):
+            path: tuple[str | int, ...] = ("providers", section, *item["loc"])
+            message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+            if self._explain is not None:
+                found.append(self._explain(path, message))
+            else:
+                found.append(Problem(message=f"{'.'.join(map(str, path))}: {message}"))
+        return found
+
+    def _place(self, name: str) -> tuple[ProviderSection | None, str]:
+        """Return the section that ``name`` belongs to, and the model's id; the id is empty for a section's default model."""
+        if name in self._sections:
+            return self._sections[name], ""
+        before, colon, model = name.partition(":")
+        if colon and before in self._sections:
+            return self._sections[before], model
+        listing = next((section for section in self._sections.values() if name in section.models), None)
+        listing = listing or next((source.section for source in self._usable() if source.lists(name)), None)
+        if listing is not None:
+            return listing, name
+        return self._sections.get(self._default), name
+
+    def _usable(self) -> list[Source]:
+        found = []
+        for section in list(self._sections.values()):
+            if not section.missing:
+                try:
+                    found.append(self.source(section.name))
+                except PluginError:
+                    continue
+        return found
+
+
+class _Facts:
+    """What settings say of one model."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = facts
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(**self._facts.get("capabilities", {}))
+
+    def plain(self) -> dict[str, Any]:
+        named = ("context", "max_output", "top_logprobs_max", "family")
+        found = {name: self._facts[name] for name in named if self._facts.get(name) is not None}
+        if self._facts.get("price") is not None:
+            found["price"] = Price(**self._facts["price"])
+        return found
+
+    def sources(self, preset: ModelInfo, provider: Capabilities) -> dict[str, str]:
+        found: dict[str, str] = {}
+        told = {"provider": provider, "preset": preset.capabilities, "settings": self.capabilities()}
+        for origin, capabilities in told.items():
+            found |= {name: origin for name in Capabilities.__slots__ if getattr(capabilities, name) is not None}
+        plain = ("context", "max_output", "top_logprobs_max", "price", "family")
+        found |= {name: "preset" for name in plain if getattr(preset, name)}
+        return found | dict.fromkeys(self.plain(), "settings")

@@ -1,0 +1,229 @@
+"""What is known of models from their calls: at once in memory, kept across restarts by a thread that writes in batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+
+WINDOW = 1000
+"""Calls of a model over which percentiles are taken."""
+BATCH = 200
+PAUSE = 0.5
+"""Records are saved as soon as ``BATCH`` of them wait, and ``PAUSE`` seconds after the first at the latest."""
+REREAD = 5.0
+"""Seconds after which the rows of other processes are read again."""
+MOST_WAITING = 50_000
+"""Records that wait while the store fails; the oldest give way."""
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the least of the ordered values that at least ``share`` of them do not exceed; None of none."""
+    if not ordered:
+        return None
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+class _Model:
+    """The calls of one model: every one counted, the last ones kept."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.usd: dict[str, float] = defaultdict(float)
+        self.calls: deque[CallRecord] = deque()
+        self.times: list[float] = []
+
+    def add(self, record: CallRecord) -> None:
+        attempt = record.attempt
+        self.outcomes[record.stage, attempt.outcome] += 1
+        if attempt.usd is not None:
+            self.usd[record.stage] += attempt.usd
+        self.calls.append(record)
+        if attempt.outcome == "ok":
+            insort(self.times, attempt.seconds)
+        if len(self.calls) > WINDOW:
+            oldest = self.calls.popleft().attempt
+            if oldest.outcome == "ok":
+                del self.times[bisect_left(self.times, oldest.seconds)]
+
+    def summary(self, provider: str, model: str, stage: str | None) -> ModelStatistics:
+        counts: Counter[str] = Counter()
+        for (of, outcome), number in self.outcomes.items():
+            if stage is None or of == stage:
+                counts[outcome] += number
+        of_stage = [call.attempt for call in self.calls if stage is None or call.stage == stage]
+        answered = [attempt for attempt in of_stage if attempt.outcome == "ok"]
+        times = sorted(attempt.seconds for attempt in answered)
+        firsts = sorted(attempt.first_token for attempt in answered if attempt.first_token is not None)
+        spent = [usd for of, usd in self.usd.items() if stage is None or of == stage]
+        errors = {outcome: number for outcome, number in counts.items() if outcome not in ("ok", "cancelled")}
+        return ModelStatistics(
+            model=model,
+            provider=provider,
+            calls=counts.total(),
+            successes=counts["ok"],
+            errors=sum(errors.values()),
+            errors_by_class=errors,
+            last_response_time=answered[-1].seconds if answered else None,
+            p50=percentile(times, 0.50),
+            p95=percentile(times, 0.95),
+            p99=percentile(times, 0.99),
+            ttft=percentile(firsts, 0.50),
+            tokens_per_second=sum(attempt.usage.output for attempt in answered) / sum(times) if sum(times) else None,
+            usd=sum(spent) if spent else None,
+        )
+
+
+class Statistics:
+    """A CallSink that counts. Skips and offline answers are no calls to a model and are left out.
+
+    With a ``store`` records are saved by a thread of its own, which starts with the first record, and what other processes
+    saved counts too. Safe to share by threads and loops; ``close`` saves what still waits.
+    """
+
+    def __init__(self, store: CallStore | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._models: dict[tuple[str, str], _Model] = {}
+        self._own: dict[str, None] = {}
+        self._row = 0
+        self._read: float | None = None
+        self._writer = None if store is None else _Writer(store)
+        if self._writer is not None:
+            # Whoever forgets to close loses nothing: neither when this object goes, nor when the program ends.
+            weakref.finalize(self, self._writer.close)
+
+    def record(self, record: CallRecord) -> None:
+        """Take one record: known at once, saved soon."""
+        if record.attempt.outcome == "skipped" or record.attempt.offline:
+            return
+        with self._lock:
+            self._add(record)
+            if self._writer is not None:
+                self._remember(record.id)
+        if self._writer is not None:
+            self._writer.put(record)
+
+    def median(self, provider: str, model: str) -> float | None:
+        """Return the median of the seconds that the model's last answers took; None without any."""
+        self._reread()
+        with self._lock:
+            known = self._models.get((provider, model))
+            return percentile(known.times, 0.5) if known is not None else None
+
+    def all(self, stage: str | None = None) -> list[ModelStatistics]:
+        """Return the statistics of every model, of one stage's calls if given. Reads the store, so it may take milliseconds."""
+        if self._store is not None:
+            self.flush()
+            return sorted(self._store.statistics(stage), key=lambda known: (known.provider, known.model))
+        with self._lock:
+            found = [known.summary(*key, stage) for key, known in sorted(self._models.items())]
+        return [known for known in found if known.calls]
+
+    def flush(self) -> None:
+        """Save what waits."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Save what waits and end the thread. Records that come later are saved by a new one."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, record: CallRecord) -> None:
+        key = (record.attempt.provider, record.attempt.model)
+        known = self._models.get(key)
+        if known is None:
+            known = self._models[key] = _Model()
+        known.add(record)
+
+    def _remember(self, id: str) -> None:
+        """Keep the id of a record that the store will give back; of those never read back the oldest are forgotten."""
+        self._own[id] = None
+        if len(self._own) > MOST_WAITING:
+            del self._own[next(iter(self._own))]
+
+    def _reread(self) -> None:
+        """Take in what the store holds of other processes and earlier days, at most every few seconds."""
+        now = self._clock()
+        if self._store is None or (self._read is not None and now - self._read < REREAD):
+            return
+        self._read = now
+        row, records = self._store.latest(WINDOW, self._row)
+        with self._lock:
+            if row < self._row:
+                return
+            self._row = row
+            for record in records:
+                if record.id in self._own:
+                    del self._own[record.id]
+                elif not record.attempt.offline:
+                    self._add(record)
+
+
+class _Writer:
+    """The thread that saves records; it ends with ``close`` and starts again with the next record."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self._changed = threading.Condition()
+        self._saving = threading.RLock()
+        self._waiting: list[CallRecord] = []
+        self._thread: threading.Thread | None = None
+        self._failed = False
+
+    def put(self, record: CallRecord) -> None:
+        with self._changed:
+            self._waiting.append(record)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="flowcraft-statistics", daemon=True)
+                self._thread.start()
+            elif len(self._waiting) in (1, BATCH):
+                self._changed.notify()
+
+    def flush(self) -> None:
+        with self._saving:
+            with self._changed:
+                batch, self._waiting = self._waiting, []
+            if batch and not self._save(batch):
+                with self._changed:
+                    self._waiting = [*batch, *self._waiting][-MOST_WAITING:]
+
+    def close(self) -> None:
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is threading.current_thread():
+            return
+        if thread is not None:
+            thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        here = threading.current_thread()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._thread is not here)
+                self._changed.wait_for(lambda: len(self._waiting) >= BATCH or self._thread is not here, PAUSE)
+                closed = self._thread is not here
+            self.flush()
+            if closed:
+                return
+
+    def _save(self, batch: Iterable[CallRecord]) -> bool:
+        try:
+            self._store.add(list(batch))
+        except Exception as error:  # noqa: BLE001 - a background task: losing statistics must not end the program
+            if not self._failed:
+                logging.getLogger("flowcraft").warning("call records cannot be saved for now: %s", error)
+            self._failed = True
+            return False
+        self._failed = False
+        return True
