@@ -1,0 +1,226 @@
+"""One place where a vendor's error, a broken answer or a lost connection becomes one of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from flowcraft.plugin import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ContextTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    ModelNotLoaded,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    QuotaExhausted,
+    RateLimited,
+)
+
+CODES: Mapping[str, type[ProviderError]] = {
+    "insufficient_quota": QuotaExhausted,
+    "billing_hard_limit_reached": QuotaExhausted,
+    "billing_not_active": QuotaExhausted,
+    "arrearage": QuotaExhausted,
+    "context_length_exceeded": ContextTooLong,
+    "exceed_context_size_error": ContextTooLong,
+    "string_above_max_length": ContextTooLong,
+    "content_filter": ContentFiltered,
+    "content_policy_violation": ContentFiltered,
+    "data_inspection_failed": ContentFiltered,
+    "datainspectionfailed": ContentFiltered,
+    "model_not_found": ModelNotFound,
+    "model_not_loaded": ModelNotLoaded,
+    "invalid_api_key": AuthenticationFailed,
+    "authentication_error": AuthenticationFailed,
+    "rate_limit_exceeded": RateLimited,
+    "server_error": ProviderUnavailable,
+}
+"""By the ``code`` or ``type`` of an error's body, in lower case: more exact than its status."""
+
+STATUSES: Mapping[int, type[ProviderError]] = {
+    401: AuthenticationFailed,
+    402: QuotaExhausted,
+    403: AuthenticationFailed,
+    404: ModelNotFound,
+    408: ProviderTimeout,
+    409: ProviderUnavailable,
+    425: ProviderUnavailable,
+    429: RateLimited,
+    504: ProviderUnavailable,
+}
+
+MESSAGES: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
+    (
+        re.compile(
+            r"context (length|window|size)|maximum context|too many tokens|prompt is too long|input is too long"
+            r"|exceeds? the (available|model'?s) (context|maximum)|reduce the length",
+            re.IGNORECASE,
+        ),
+        ContextTooLong,
+    ),
+    (
+        re.compile(r"model\b.{0,120}\b(not found|does not exist|not exist)|not a valid model|no such model", re.IGNORECASE),
+        ModelNotFound,
+    ),
+    (
+        re.compile(r"content (management )?policy|inappropriate content|flagged (as|by)|moderation", re.IGNORECASE),
+        ContentFiltered,
+    ),
+)
+"""What servers without codes say in a 400, 403, 413 or 422."""
+
+ASKS_OTHERWISE = (400, 403, 413, 422)
+
+
+def translate(error: BaseException) -> ProviderError:
+    """Return our error for whatever the SDK, its transport or a decoder raised."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= 400:
+        return from_status(status, getattr(error, "body", None), error.response.headers)  # type: ignore[attr-defined]
+    body = getattr(error, "body", None)
+    if isinstance(body, Mapping):
+        return from_body(body)
+    causes = _causes(error)
+    broken = next((cause for cause in causes if isinstance(cause, ValueError)), None)
+    if isinstance(broken, UnicodeEncodeError):
+        return InvalidRequest("the request holds text that is no valid Unicode (a lone surrogate)")
+    if broken is not None:
+        return ProviderUnavailable(_no_answer(broken))
+    return _lost(causes)
+
+
+def _no_answer(broken: ValueError) -> str:
+    if not isinstance(broken, json.JSONDecodeError):
+        return f"the server sent something that is no valid answer: {_short(str(broken))}"
+    return f"the server answered with {f'no JSON: {_short(broken.doc, 80)}' if broken.doc.strip() else 'an empty body'}"
+
+
+def _lost(causes: Sequence[BaseException]) -> ProviderError:
+    import aiohttp  # heavy; loaded with the SDK by now
+
+    # The SDK's transport calls every lost connection a time-out; the error beneath tells the two apart.
+    beneath = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
+    if isinstance(beneath, TimeoutError):
+        return ProviderTimeout("the server did not take the connection in time")
+    if isinstance(beneath, aiohttp.ClientPayloadError):
+        return ProviderUnavailable("the connection was cut in the middle of the answer")
+    if isinstance(beneath, aiohttp.ServerDisconnectedError):
+        return ProviderUnavailable("the server closed the connection before it answered")
+    return ProviderUnavailable(f"no connection: {_short(str(beneath)) or type(beneath).__name__}")
+
+
+def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderError:
+    """Return the error of an answer with status 400 or above."""
+    error = _inner(body)
+    message = _message(error) or _short(body if isinstance(body, str) else "") or "no reason given"
+    kind = _kind(status, error, message)
+    if status == 404 and not error:
+        message = "no such model, or base_url is not that of an OpenAI-compatible API"
+    return kind(f"{message} (status {status})", retry_after=retry_after(headers), details=_details(error))
+
+
+def from_body(error: Mapping[str, Any]) -> ProviderError:
+    """Return the error that a gateway put into an answer or a stream of status 200."""
+    error = _inner(error) or error
+    code = error.get("code")
+    status = int(code) if isinstance(code, int | str) and str(code).isdecimal() else 500
+    message = _message(error) or "the server reported an error inside its answer"
+    kind = _kind(status, error, message)
+    return kind(message, details=_details(error))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server asks to wait, told in milliseconds, seconds or as a date."""
+    exact = _number(headers.get("retry-after-ms"))
+    if exact is not None:
+        return exact / 1000
+    told = headers.get("retry-after")
+    seconds = _number(told)
+    if seconds is not None or not told:
+        return seconds
+    until = _date(told)
+    if until is None:
+        return None
+    # The server's own clock, where it tells it: ours may be off by minutes.
+    now = _date(headers.get("date", "")) or time.time()
+    return max(0.0, until - now)
+
+
+def _kind(status: int, error: Mapping[str, Any], message: str) -> type[ProviderError]:
+    for key in ("code", "type"):
+        kind = CODES.get(str(error.get(key) or "").lower())
+        if kind is not None and not (kind is ProviderUnavailable and status < 500):
+            return kind
+    if status in ASKS_OTHERWISE:
+        for pattern, kind in MESSAGES:
+            if pattern.search(message):
+                return kind
+    if status in STATUSES:
+        return STATUSES[status]
+    return ProviderUnavailable if status >= 500 else InvalidRequest
+
+
+def _inner(body: Any) -> Mapping[str, Any]:
+    if not isinstance(body, Mapping):
+        return {}
+    error = body.get("error", body)
+    if isinstance(error, Mapping):
+        return error
+    return {"message": str(error)}
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    said = error.get("message") or error.get("detail")
+    if said is None:
+        return ""
+    # Gateways put what the vendor behind them said into metadata.raw.
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    return _short(f"{said}: {raw}" if isinstance(raw, str) else str(said))
+
+
+def _details(error: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(error.get("detail"), list):  # FastAPI's form of 422
+        return tuple(
+            {"field": ".".join(map(str, item.get("loc", ()))), "message": str(item.get("msg", ""))}
+            for item in error["detail"]
+            if isinstance(item, Mapping)
+        )
+    told = {key: error[key] for key in ("code", "type", "param", "message") if error.get(key) is not None}
+    if told and "param" in told:
+        told["field"] = told["param"]
+    return (told,) if told else ()
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def _short(text: str, limit: int = 500) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return None
