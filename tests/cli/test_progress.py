@@ -1,0 +1,108 @@
+"""What a person sees of a run: rows made of events, live or line by line."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from flowcraft.attempts import Attempt, Usage
+from flowcraft.cli.progress import LineView, LiveView, Progress, money, table
+from flowcraft.cli.run import readable
+from flowcraft.events import CallFinished, ElementFinished, GoFailed, RunStarted, Said, StageFinished, StageStarted
+
+pytestmark = pytest.mark.unit
+
+CALL = Attempt(model="small", provider="here", usage=Usage(input=1200, output=34), usd=0.0012)
+STORY = [
+    RunStarted(workflow="digest", stages=("read", "notes", "merge")),
+    StageStarted(stage="read"),
+    StageFinished(stage="read", seconds=0.2),
+    StageStarted(stage="notes", elements=2),
+    CallFinished(stage="notes", path="notes[0]", attempt=Attempt(model="big", outcome="RateLimited")),
+    CallFinished(stage="notes", path="notes[0]", attempt=CALL),
+    CallFinished(stage="notes", path="notes[0]", attempt=Attempt(model="big", outcome="skipped")),
+    ElementFinished(stage="notes", path="notes[0]", index=0, done=1, elements=2),
+    GoFailed(stage="notes", path="notes[1]", go=1, error="no answer", pause=1.5),
+    Said(stage="notes", message="something to know"),
+    ElementFinished(stage="notes", path="notes[1]", index=1, state="failed", done=2, elements=2),
+    StageFinished(stage="notes", seconds=3.21, errors=1),
+    StageFinished(stage="merge", state="skipped", reason="when: false"),
+]
+
+
+def shown(renderable, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_table_shows_state_model_calls_tokens_money_and_time():
+    progress = Progress()
+    for event in STORY[:10]:
+        progress(event)
+
+    lines = shown(table(progress)).splitlines()
+
+    assert [line.split()[:2] for line in lines[1:]] == [["✓", "read"], ["▸", "notes"], ["·", "merge"]]
+    for told in ("1/2", "small", " 2 ", "1 234", "0.0012"):
+        assert told in lines[2]
+
+
+def test_pipe_gets_a_line_for_each_stage_that_begins_or_ends():
+    console = Console(file=io.StringIO(), width=200)
+    view = LineView(console)
+    with view:
+        for event in STORY:
+            view(event)
+
+    assert console.file.getvalue().splitlines() == [
+        "read: started",
+        "read: done (0.2 s)",
+        "notes: started (2 elements)",
+        "notes[1]: go 1 failed: no answer; again in 1.5 s",
+        "something to know",
+        "notes: done (3.2 s, small, 1234 tokens, 0.0012 USD, 1 of 2 failed)",
+        "merge: skipped: when: false",
+    ]
+
+
+def test_terminal_gets_the_table_and_what_is_said_above_it():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with LiveView(console) as view:
+        for event in STORY:
+            view(event)
+
+    text = console.file.getvalue()
+    assert "something to know" in text
+    assert "done (2)" in text
+    assert "skipped" in text
+
+
+def test_stages_of_a_part_stand_below_it():
+    progress = Progress()
+    progress(StageStarted(stage="part"))
+    progress(StageStarted(stage="part/inner"))
+
+    assert "    inner" in shown(table(progress))
+
+
+@pytest.mark.parametrize(("usd", "told"), [(None, "-"), (0, "0.00"), (0.00123, "0.0012"), (12.345, "12.35")])
+def test_money_has_as_many_digits_as_small_sums_need(usd, told):
+    assert money(usd) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("Привет\n世界", "Привет\n世界"),
+        ({"a": "one line", "b": "two\nlines", "c": None}, "a: one line\nb:\n  two\n  lines\nc: -"),
+        (["x", {"y": True}], "- x\n- y: yes"),
+        ([], "(none)"),
+        ({}, "(nothing)"),
+        (3, "3"),
+    ],
+)
+def test_values_are_printed_for_people(value, told):
+    assert readable(value) == told
