@@ -74,7 +74,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "FlowCraft needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt install python3-venv);" \
 		"none was found. Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-		|| { echo "$(PYTHON) is not Python 3.11-3.13 with venv: $$($(PYTHON) --version 2>&1)" >&2; exit 2; }
+		|| { echo "$(PYTHON) is not Python 3.11-3.13 with venv: $$($(PYTHON) --version 2>&1 | head -n 1)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: requirements/demo.txt $(PROJECTS) | $(BIN)/python
