@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, print_problems, stderr, stdout
@@ -87,7 +88,7 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
     if as_json:
         print_json(document(result))
     else:
-        show(result)
+        show(result, stdout(), stderr())
     code = STATES.get(result.state, FAILED)
     raise typer.Exit(OFFLINE if code == 0 and result.instead else code)
 
@@ -121,11 +122,10 @@ def document(result: RunResult) -> dict[str, Any]:
     }
 
 
-def show(result: RunResult) -> None:
-    """Print outputs on stdout; what else a person wants to know on stderr."""
-    messages = stderr()
+def show(result: RunResult, outputs: Console, messages: Console) -> None:
+    """Print the outputs; what else a person wants to know goes to ``messages``."""
     if result.state == "done":
-        stdout().print(Text(readable(result.outputs)))
+        outputs.print(Text(readable(result.outputs)))
     else:
         messages.print(Text(f"{result.state}: {result.error}", style="red"))
     for name, stage in result.stages.items():

@@ -1,0 +1,34 @@
+"""Draw docs/run.svg: the terminal at the end of a real run of the digest workflow."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from flowcraft.app import FlowCraft
+from flowcraft.cli.progress import Progress, table
+from flowcraft.cli.run import show
+
+FILE = "workflows/digest.yaml"
+PICTURE = Path("docs/run.svg")
+
+
+async def main() -> None:
+    console = Console(record=True, width=104, force_terminal=True, color_system="truecolor", file=io.StringIO(), emoji=False)
+    progress = Progress()
+    async with FlowCraft() as flow:
+        flow.subscribe(progress)
+        result = await flow.run(FILE, {"paths": ["README.md", "docs/language.md", "docs/durable.md", "docs/plugins.md"]})
+    console.print(Text(f"$ flowcraft run {FILE}", style="bold"))
+    console.print(table(progress))
+    console.print()
+    show(result, console, console)
+    console.save_svg(str(PICTURE), title="flowcraft run")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
