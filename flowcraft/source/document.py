@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowcraft.errors import Problem
-from flowcraft.source.offsets import source_offset
+from flowcraft.source.offsets import source_offsets
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 _WIDEST = 160
@@ -55,12 +55,17 @@ class Document:
         self.name = name
         self.data: Any = root.value
         self._root = root
+        self._mapped: tuple[Node, Sequence[int]] | None = None
         self._lines = [0, *(found.end() for found in _BREAK.finditer(text))]
 
-    def position(self, path: Iterable[str | int] = (), key: bool = False) -> Position:
-        """Return the place of the value at ``path``, or of its key; of the nearest part around it where it is missing."""
+    def position(self, path: Iterable[str | int] = (), key: bool = False, offset: int = 0) -> Position:
+        """Return the place of the value at ``path``, or of its key; of the nearest part around it where it is missing.
+
+        ``offset`` points into the value of a text, in characters.
+        """
         node = self._node(tuple(path), key=key)
-        return self._place(node.start, self._width(node.start, node.end))
+        start = self._inside(node, offset) if offset else node.start
+        return self._place(start, self._width(start, node.end))
 
     def problem(
         self,
@@ -122,7 +127,10 @@ class Document:
             return node.start
         if node.style == "text":
             return node.start + offset
-        return source_offset(self.text, node.start, node.end, node.style, offset)
+        if self._mapped is None or self._mapped[0] is not node:
+            self._mapped = (node, source_offsets(self.text, node.start, node.end, node.style))
+        places = self._mapped[1]
+        return places[min(offset, len(places) - 1)]
 
     def _width(self, start: int, end: int) -> int:
         number = bisect_right(self._lines, start)

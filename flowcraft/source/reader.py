@@ -262,14 +262,17 @@ class _Reader:
         return quoted_form(self._blank.line_at(event.start_mark.index))
 
     def _syntax(self, broken: yaml.MarkedYAMLError) -> Problem:
-        mark: Any = broken.problem_mark or broken.context_mark
-        context: Any = broken.context_mark
-        place = mark.index if mark else 0
+        begun = _index(broken.context_mark)
+        place = _index(broken.problem_mark) if broken.problem_mark else begun
         said = broken.problem or ""
-        if context is not None and ("end of stream" in said or place >= len(self._text.rstrip())):
-            place = context.index
+        if broken.context_mark and ("end of stream" in said or place >= len(self._text.rstrip())):
+            place = begun
         message, hint = in_plain_words(said, self._text[place : place + 1], self._blank.line_at(place))
         return self._blank.problem_at(place, message, hint)
+
+
+def _index(mark: Any) -> int:
+    return mark.index if mark else 0
 
 
 def _first_end(node: Node) -> int:
