@@ -1,0 +1,22 @@
+"""Settings: one typed page, read from file, environment and arguments, with every value's origin kept."""
+
+from flowcraft.settings.chains import Choice, tier_names
+from flowcraft.settings.environment import PRESET_KEYS
+from flowcraft.settings.explain import Entry
+from flowcraft.settings.load import load_settings
+from flowcraft.settings.models import LLMSettings, ModelFacts, Params, ProviderSettings, Roles
+from flowcraft.settings.page import Settings
+
+__all__ = [
+    "PRESET_KEYS",
+    "Choice",
+    "Entry",
+    "LLMSettings",
+    "ModelFacts",
+    "Params",
+    "ProviderSettings",
+    "Roles",
+    "Settings",
+    "load_settings",
+    "tier_names",
+]
