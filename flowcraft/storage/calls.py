@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -11,13 +10,11 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+from flowcraft.llm.statistics import WINDOW, percentile
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import ATTEMPT, Reader, attempt_of, attempt_values, integer, optional, real, storable, text
 from flowcraft.storage.statements import Statement
 from flowcraft.storage.tables import calls
-
-WINDOW = 1000
-"""Percentiles are taken over so many last calls of a model."""
 
 _CALL = ("id", "stage", "task", "run", "path", *ATTEMPT)
 _READ = Reader("calls", {"number": integer, **dict.fromkeys(("id", "stage", "task", "run", "path"), text), **ATTEMPT})
@@ -31,18 +28,15 @@ _LATEST = (
 )
 _MODELS = select(calls.c.model, calls.c.provider).where(calls.c.number > bindparam("after")).distinct()
 _COUNTED = Reader("calls", {**dict.fromkeys(("model", "provider", "outcome"), text), "calls": integer, "usd": optional(real)})
-_ANSWER = Reader("calls", {"number": integer, "seconds": real, "first_token": optional(real), "output": integer})
+_TIMES = Reader(
+    "calls", {"number": integer, "seconds": real, "first_token": optional(real), "output": integer, "outcome": text}
+)
 _COUNTS = (
     select(calls.c.model, calls.c.provider, calls.c.outcome, func.count(), func.sum(calls.c.usd))
     .group_by(calls.c.model, calls.c.provider, calls.c.outcome)
     .order_by(calls.c.model, calls.c.provider, calls.c.outcome)
 )
-_WINDOW = (
-    select(*(calls.c[name] for name in _ANSWER.columns))
-    .where(*_OF_MODEL, calls.c.outcome == "ok")
-    .order_by(calls.c.number.desc())
-    .limit(WINDOW)
-)
+_WINDOW = select(*(calls.c[name] for name in _TIMES.columns)).where(*_OF_MODEL).order_by(calls.c.number.desc()).limit(WINDOW)
 
 
 class SqlCallStore(CallStore):
@@ -75,7 +69,8 @@ class SqlCallStore(CallStore):
     def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
         """Return the statistics of every model, of one stage's calls if given.
 
-        Percentiles, the time to the first token (median) and tokens per second are those of the last 1,000 answers.
+        Percentiles, the time to the first token (median) and tokens per second are those of the answers
+        among the last 1,000 calls.
         """
         of_stage = () if stage is None else (calls.c.stage == stage,)
         with self._database.read() as connection:
@@ -83,7 +78,8 @@ class SqlCallStore(CallStore):
             found = []
             for (model, provider), rows in groupby(counted, itemgetter("model", "provider")):
                 of_model = {"model": model, "provider": provider}
-                answers = [_ANSWER(row, row[0]) for row in connection.execute(_WINDOW.where(*of_stage), of_model)]
+                latest = [_TIMES(row, row[0]) for row in connection.execute(_WINDOW.where(*of_stage), of_model)]
+                answers = [call for call in latest if call["outcome"] == "ok"]
                 found.append(_statistics(model, provider, list(rows), answers))
         return found
 
@@ -105,18 +101,13 @@ def _statistics(
         errors=sum(errors.values()),
         errors_by_class=errors,
         last_response_time=answers[0]["seconds"] if answers else None,
-        p50=_percentile(seconds, 0.50),
-        p95=_percentile(seconds, 0.95),
-        p99=_percentile(seconds, 0.99),
-        ttft=_percentile(firsts, 0.50),
+        p50=percentile(seconds, 0.50),
+        p95=percentile(seconds, 0.95),
+        p99=percentile(seconds, 0.99),
+        ttft=percentile(firsts, 0.50),
         tokens_per_second=sum(answer["output"] for answer in answers) / taken if taken else None,
         usd=sum(costs) if costs else None,
     )
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the least value that at least ``share`` of the values do not exceed."""
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None
 
 
 def _values(record: CallRecord) -> tuple[Any, ...]:

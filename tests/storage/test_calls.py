@@ -104,7 +104,7 @@ def test_a_model_that_never_answered_has_no_times(call_store: SqlCallStore) -> N
     assert (found.last_response_time, found.p50, found.p99, found.ttft, found.tokens_per_second, found.usd) == (None,) * 6
 
 
-def test_percentiles_are_those_of_the_last_thousand_answers(call_store: SqlCallStore) -> None:
+def test_percentiles_are_those_of_the_last_thousand_calls(call_store: SqlCallStore) -> None:
     call_store.add([call(seconds=1000.0) for _ in range(500)])
     call_store.add([call(seconds=float(number)) for number in range(1, 1001)])
     found = only(call_store.statistics())
