@@ -1,0 +1,98 @@
+"""FlowCraft: `python -m benchmarks.children.flowcraft_side KIND COUNT SIZE FOLDER`, or `... resume RUN SIZE FOLDER`.
+
+KIND is row (each stage takes the result of the one before), once (all from the start) or list (elements of one stage, 64 at
+a time); a result is a text of SIZE characters, or a small number where SIZE is 0. With BENCH_KILL_AT=n in the environment
+the n-th element kills the process, as a power cut would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CODE = """
+import os, time
+
+KILL_AT = int(os.environ.get("BENCH_KILL_AT", "0"))
+FIRST = os.environ.get("BENCH_FIRST", "")
+calls = 0
+
+
+def work(name: str, size: int, before: str | None = None) -> str:
+    global calls
+    calls += 1
+    if calls == KILL_AT:
+        os.kill(os.getpid(), 9)
+    if FIRST and calls == 1:
+        with open(FIRST, "w") as file:
+            file.write(repr(time.monotonic()))
+    return f"{name} " + "x" * size
+"""
+
+
+def workflow(kind: str, count: int, size: int) -> dict[str, Any]:
+    """The workflow as data; JSON is YAML."""
+    if kind == "list":
+        body = {"run": "work:work", "with": {"name": "${{ item }}", "size": size}}
+        stages = {"all": {"each": "inputs.elements", "parallel": 64, **body}}
+        return {"flowcraft": 1, "inputs": {"elements": ["string"]}, "stages": stages}
+    stages = {}
+    for number in range(count):
+        given: dict[str, Any] = {"name": f"s{number}", "size": size}
+        if kind == "row" and number:
+            given["before"] = f"${{{{ s{number - 1} }}}}"
+        stages[f"s{number}"] = {"run": "work:work", "with": given}
+    return {"flowcraft": 1, "stages": stages}
+
+
+def prepare(folder: Path, kind: str, count: int, size: int) -> Path:
+    (folder / "work.py").write_text(CODE, encoding="utf-8")
+    path = folder / f"{kind}-{count}.yaml"
+    path.write_text(json.dumps(workflow(kind, count, size), indent=1), encoding="utf-8")
+    (folder / "settings.yaml").write_text(f"storage: sqlite:///{folder}/flowcraft.db\n", encoding="utf-8")
+    return path
+
+
+async def measure(kind: str, count: int, size: int, folder: Path) -> dict[str, Any]:
+    from flowcraft import FlowCraft
+
+    warm, path = prepare(folder, "row", 2, size), prepare(folder, kind, count, size)
+    inputs = {"elements": [f"e{number}" for number in range(count)]} if kind == "list" else {}
+    async with FlowCraft(folder / "settings.yaml") as flow:
+        await flow.run(warm)
+        begun = time.perf_counter()
+        loaded = flow.load(path)
+        between = time.perf_counter()
+        result = await flow.run(loaded, inputs, on_start=lambda run: (folder / "run").write_text(run) and None)
+        seconds = time.perf_counter() - between
+    assert result.state == "done", result.error
+    return {"seconds": seconds, "loading": between - begun, **memory()}
+
+
+async def resume(run: str, folder: Path) -> dict[str, Any]:
+    from flowcraft import FlowCraft
+
+    begun = time.perf_counter()
+    async with FlowCraft(folder / "settings.yaml") as flow:
+        result = await flow.resume(run)
+    assert result.state == "done", result.error
+    return {"seconds": time.perf_counter() - begun, **memory()}
+
+
+def memory() -> dict[str, float]:
+    return {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    kind, count, size, folder = sys.argv[1:]
+    os.chdir(folder)
+    if kind == "resume":
+        print(json.dumps(asyncio.run(resume(count, Path(folder)))))
+    else:
+        print(json.dumps(asyncio.run(measure(kind, int(count), int(size), Path(folder)))))

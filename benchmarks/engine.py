@@ -1,0 +1,107 @@
+"""The engine beside LangGraph with its SQLite saver: stages in a row, at once, long lists, and going on after a kill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Target, answer, in_folder, interleaved, killed, median, show
+
+OURS = "benchmarks.children.flowcraft_side"
+THEIRS = "benchmarks.children.langgraph_side"
+COUNTS = (100, 300, 1000)
+TEXT = 2000
+"""Characters of a result: what a short answer of a model has."""
+LONG = 10_000
+KILL_AT = 9_000
+
+
+def main(rounds: int = 5) -> None:
+    """Measure; the long ones in fewer rounds."""
+    for kind, title in (("row", "in a row"), ("once", "at once")):
+        side_by_side(kind, title, rounds)
+    small_results(rounds)
+    lists(min(rounds, 3))
+    going_on(min(rounds, 3))
+
+
+def ours(kind: str, count: int, size: int = TEXT) -> Callable[[], dict[str, Any]]:
+    return in_folder(lambda folder: answer("-m", OURS, kind, str(count), str(size), folder))
+
+
+def theirs(
+    kind: str, count: int, size: int = TEXT, durability: str = "async", keep: str = "all"
+) -> Callable[[], dict[str, Any]]:
+    return in_folder(lambda folder: answer("-m", THEIRS, kind, str(count), str(size), folder, durability, keep))
+
+
+def side_by_side(kind: str, title: str, rounds: int) -> None:
+    """Stages whose results are all kept, as FlowCraft keeps them; LangGraph as it comes (it saves while it goes on)."""
+    rows = []
+    for count in COUNTS:
+        measures = {"ours": ours(kind, count), "theirs": theirs(kind, count)}
+        found = interleaved(measures, rounds if count < 1000 else min(rounds, 3))
+        mine, other = (median(found[side], "seconds") / count * 1000 for side in ("ours", "theirs"))
+        limit = Target(value=mine, limit=1.0 if kind == "row" else 0.5)
+        factor = {("row", 100): 2.0, ("row", 300): 4.0}.get((kind, count), 1.0)
+        faster = Target(value=other / mine, limit=factor, least=True)
+        rows.append((f"{count} stages", mine, limit, other, other / mine, faster, median(found["ours"], "megabytes")))
+    columns = ("", "FlowCraft", "target", "LangGraph", "times faster", "target", "our MB")
+    show(f"Stages {title}, ms a stage, results of 2 kB", columns, rows)
+
+
+def small_results(rounds: int) -> None:
+    """The same with results of a few characters, and LangGraph in its other ways: safer, and keeping one value only."""
+    measures = {
+        (kind, count, side): measure
+        for kind in ("row", "once")
+        for count in (100, 300)
+        for side, measure in {
+            "ours": ours(kind, count, 0),
+            "async": theirs(kind, count, 0),
+            "sync": theirs(kind, count, 0, "sync"),
+            "last": theirs(kind, count, 0, "async", "last") if kind == "row" else lambda: {"seconds": float("nan")},
+        }.items()
+    }
+    found = interleaved(measures, rounds)
+    rows = []
+    for kind in ("row", "once"):
+        for count in (100, 300):
+            times = [median(found[kind, count, side], "seconds") / count * 1000 for side in ("ours", "async", "sync", "last")]
+            rows.append((f"{count} {'in a row' if kind == 'row' else 'at once'}", *times, times[1] / times[0]))
+    columns = ("", "FlowCraft", "LangGraph", "... durability=sync", "... one value kept", "times faster")
+    show("Small results, ms a stage", columns, rows)
+
+
+def lists(rounds: int) -> None:
+    """One stage with `each`, 64 elements at a time."""
+    measures = {count: ours("list", count) for count in (100, 1000, LONG)}
+    found = interleaved(measures, rounds)
+    each = {count: median(answers, "seconds") / count * 1000 for count, answers in found.items()}
+    most = {count: max(one["megabytes"] for one in answers) for count, answers in found.items()}
+    rows = [
+        (f"{count:,}", each[count], Target(value=each[count], limit=0.5), most[count], Target(value=most[count], limit=250))
+        for count in measures
+    ]
+    show("Elements of a list, ms an element, results of 2 kB", ("", "FlowCraft", "target", "MB at most", "target"), rows)
+    ratio = each[LONG] / each[100]
+    show("Cost at 10,000 by cost at 100", ("ratio", "target"), [(f"{ratio:.2f}", Target(value=ratio, limit=1.3))])
+
+
+def going_on(rounds: int) -> None:
+    """A run of 10,000 elements, killed near its end: from the start of `resume` to the first element that is new."""
+
+    def measure(folder: str) -> dict[str, Any]:
+        killed("-m", OURS, "list", str(LONG), str(TEXT), folder, BENCH_KILL_AT=str(KILL_AT))
+        run, first = Path(folder, "run").read_text(), Path(folder, "first")
+        begun = time.monotonic()
+        resumed = answer("-m", OURS, "resume", run, str(TEXT), folder, BENCH_FIRST=str(first))
+        return {**resumed, "first": float(first.read_text()) - begun}
+
+    found = interleaved({"resume": in_folder(measure)}, rounds)["resume"]
+    first, most = median(found, "first"), max(one["megabytes"] for one in found)
+    row = (first, Target(value=first, limit=2.0), most, Target(value=most, limit=250))
+    title = "Going on after a kill at element 9,000 of 10,000, s from the start of the process"
+    show(title, ("first new element", "target", "MB at most", "target"), [row])
