@@ -31,7 +31,11 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, which starts at 0 and stands still while anything runs."""
+    """An event loop with a clock of its own, which starts at 0 and stands still while anything runs.
+
+    For all tests of a folder, its ``conftest.py`` defines ``pytest_asyncio_loop_factories()`` that returns
+    ``{"virtual": VirtualTimeLoop}``.
+    """
 
     def __init__(self) -> None:
         self._jumping = _Jumping()
@@ -56,14 +60,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _thread_ended(self, _: asyncio.Future[Any]) -> None:
         self._jumping.threads -= 1
-
-
-class VirtualTimePolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes virtual-time loops; for a test room's ``event_loop_policy`` fixture."""
-
-    def new_event_loop(self) -> VirtualTimeLoop:
-        """Return a new virtual-time loop."""
-        return VirtualTimeLoop()
 
 
 def run_virtual(coroutine: Coroutine[Any, Any, T]) -> T:

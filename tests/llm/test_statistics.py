@@ -1,0 +1,210 @@
+"""What is counted, what is kept, and what it is worth."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from flowcraft.attempts import Attempt, Usage
+from flowcraft.llm.base import Link
+from flowcraft.llm.ordering import cheapest, fastest
+from flowcraft.llm.ports import CallRecord, ModelStatistics
+from flowcraft.llm.statistics import BATCH, REREAD, Statistics, percentile
+from flowcraft.plugin import ModelInfo, Price
+
+pytestmark = pytest.mark.unit
+
+
+class Memory:
+    """A CallStore in memory, shared as a database would be."""
+
+    def __init__(self) -> None:
+        self.rows: list[CallRecord] = []
+        self.batches: list[int] = []
+        self.failing = False
+        self.added = threading.Event()
+
+    def add(self, records: Sequence[CallRecord]) -> None:
+        if self.failing:
+            raise OSError("disk full")
+        self.rows += records
+        self.batches.append(len(records))
+        self.added.set()
+
+    def latest(self, per_model: int = 1000, after: int = 0) -> tuple[int, Iterable[CallRecord]]:
+        return len(self.rows), self.rows[after:]
+
+    def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
+        return [
+            ModelStatistics(model="z", provider="p", calls=len(self.rows)),
+            ModelStatistics(model="a", provider="p", calls=1),
+        ]
+
+
+def call(id: int, model: str = "m", seconds: float = 1.0, outcome: str = "ok", stage: str = "", **attempt: Any) -> CallRecord:
+    made = Attempt(model=model, provider="p", seconds=seconds, outcome=outcome, **attempt)
+    return CallRecord(id=str(id), attempt=made, stage=stage)
+
+
+def test_the_figures_of_a_model() -> None:
+    statistics = Statistics()
+    for number in range(1, 101):
+        statistics.record(call(number, seconds=number, usage=Usage(output=10), usd=0.5, first_token=number / 10))
+    statistics.record(call(101, outcome="RateLimited"))
+    statistics.record(call(102, outcome="cancelled"))
+    (known,) = statistics.all()
+    assert known == ModelStatistics(
+        model="m",
+        provider="p",
+        calls=102,
+        successes=100,
+        errors=1,
+        errors_by_class={"RateLimited": 1},
+        last_response_time=100,
+        p50=50,
+        p95=95,
+        p99=99,
+        ttft=5,
+        tokens_per_second=1000 / 5050,
+        usd=50,
+    )
+
+
+def test_percentiles_of_few_values() -> None:
+    assert percentile([], 0.5) is None
+    assert percentile([3], 0.99) == 3
+    assert percentile([1, 2], 0.5) == 1
+    assert percentile([1, 2, 3], 0.5) == 2
+
+
+def test_figures_of_one_stage_are_those_of_its_calls() -> None:
+    statistics = Statistics()
+    statistics.record(call(1, seconds=1, stage="review", usd=1.0))
+    statistics.record(call(2, seconds=9, stage="merge"))
+    statistics.record(call(3, model="other", stage="merge"))
+    (known,) = statistics.all("review")
+    assert (known.calls, known.p50, known.usd) == (1, 1, 1.0)
+
+
+def test_percentiles_are_those_of_the_last_thousand_calls() -> None:
+    statistics = Statistics()
+    for number in range(3000):
+        statistics.record(call(number, seconds=100 if number < 2000 else 1, outcome="ok" if number % 2 else "ProviderTimeout"))
+    (known,) = statistics.all()
+    assert (known.calls, known.p99, statistics.median("p", "m")) == (3000, 1, 1)
+
+
+def test_skips_and_offline_answers_are_not_counted() -> None:
+    statistics = Statistics(store := Memory())
+    statistics.record(call(1, outcome="skipped"))
+    statistics.record(call(2, offline=True))
+    statistics.close()
+    assert store.rows == []
+    assert Statistics().all() == []
+
+
+def test_what_was_recorded_is_known_at_once_and_saved_by_the_thread() -> None:
+    statistics = Statistics(store := Memory())
+    statistics.record(call(1, seconds=7))
+    assert statistics.median("p", "m") == 7
+    assert store.added.wait(10)
+    assert [record.id for record in store.rows] == ["1"]
+    statistics.close()
+
+
+def test_a_full_batch_is_saved_without_waiting() -> None:
+    statistics = Statistics(store := Memory())
+    for number in range(BATCH):
+        statistics.record(call(number))
+    assert store.added.wait(10)
+    statistics.close()
+    assert len(store.rows) == BATCH
+
+
+def test_closing_saves_the_rest_and_later_records_too() -> None:
+    statistics = Statistics(store := Memory())
+    statistics.record(call(1))
+    statistics.close()
+    assert len(store.rows) == 1
+    statistics.record(call(2))
+    statistics.close()
+    statistics.close()
+    assert len(store.rows) == 2
+
+
+def test_statistics_that_nobody_closes_lose_nothing() -> None:
+    statistics = Statistics(store := Memory())
+    statistics.record(call(1))
+    del statistics
+    gc.collect()
+    assert len(store.rows) == 1
+
+
+def test_with_a_store_the_store_tells_after_what_waits_was_saved() -> None:
+    statistics = Statistics(Memory())
+    statistics.record(call(1))
+    assert [(known.model, known.calls) for known in statistics.all()] == [("a", 1), ("z", 1)]
+    statistics.close()
+
+
+def test_what_other_processes_saved_counts_and_ones_own_counts_once() -> None:
+    time = [0.0]
+    store = Memory()
+    mine, other = Statistics(store, clock=lambda: time[0]), Statistics(store)
+    other.record(call(1, seconds=10))
+    other.close()
+    assert mine.median("p", "m") == 10
+    mine.record(call(2, seconds=20))
+    mine.flush()
+    other.record(call(3, seconds=30))
+    other.flush()
+    assert mine.median("p", "m") == 10
+    time[0] += REREAD
+    assert mine.median("p", "m") == 20
+    mine.close()
+    other.close()
+
+
+def test_a_store_that_fails_is_tried_again_and_complained_about_once(caplog: Any) -> None:
+    store = Memory()
+    store.failing = True
+    statistics = Statistics(store)
+    with caplog.at_level(logging.WARNING, "flowcraft"):
+        statistics.record(call(1))
+        statistics.flush()
+        statistics.flush()
+    assert [record.getMessage() for record in caplog.records] == ["call records cannot be saved for now: disk full"]
+    store.failing = False
+    statistics.close()
+    assert len(store.rows) == 1
+
+
+def test_fast_models_come_first_and_those_without_data_last_as_listed() -> None:
+    statistics = Statistics()
+    for place, model in enumerate("abc"):
+        statistics.record(call(place, model=model, seconds=3 - place))
+    assert fastest(statistics)(links("abcd")) == links("cbad")
+
+
+def test_cheap_models_come_first_and_unknown_prices_last() -> None:
+    prices = {"a": None, "b": Price(input=1, output=5), "c": Price(input=3, output=1)}
+    assert [link.info.model for link in cheapest(links("abc", prices))] == ["c", "b", "a"]
+
+
+def links(models: str, prices: Any = None) -> list[Link]:
+    return [Link(llm=None, info=ModelInfo(model=model, provider="p", price=(prices or {}).get(model))) for model in models]
+
+
+async def test_the_order_is_asked_for_at_every_answer_and_within_roles_alone(staged: Any) -> None:
+    scripts = {name: [name] for name in "abcd"}
+    models = [("primary", "a"), ("primary", "b"), ("reserve", "c"), ("reserve", "d")]
+    stage = staged(scripts, models=models, order="fastest", offline=["made up"])
+    assert (await stage.chain.chat("hi")).text == "a"
+    stage.shop.statistics.record(CallRecord(id="1", attempt=Attempt(model="b", provider="fake", seconds=2)))
+    stage.shop.statistics.record(CallRecord(id="2", attempt=Attempt(model="d", provider="fake", seconds=1)))
+    assert (await stage.chain.chat("hi")).text == "b"
