@@ -46,5 +46,5 @@ def said(error: BaseException) -> str:
     """Return what an error says, in one line."""
     if isinstance(error, SystemExit):
         return f"it ended the program (SystemExit: {error.code})"
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

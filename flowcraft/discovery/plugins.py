@@ -33,20 +33,23 @@ def discover(
     deny: Iterable[str] = (),
     environ: Mapping[str, str] | None = None,
     limit: float = LIMIT,
+    slow: float = SLOW,
 ) -> Plugins:
     """Find the installed plugins by their metadata; import nothing.
 
     ``allow`` and ``deny`` hold names of plugins or distributions, as ``FLOWCRAFT_PLUGINS`` does (``one,two,-three``); what is
-    built in needs no allowing, but can be denied. ``limit`` is the seconds that one import or hook may take.
+    built in needs no allowing, but can be denied. ``limit`` is the seconds that one import or hook may take; what takes
+    more than ``slow`` works and is listed as slow.
     """
-    return Plugins(installed(allow, deny, environ), limit=limit)
+    return Plugins(installed(allow, deny, environ), limit=limit, slow=slow)
 
 
 class Plugins:
     """The installed plugins: what they offer, imported as late as possible, and the state of each. Safe to share by threads."""
 
-    def __init__(self, plugins: Iterable[Plugin] = (), *, limit: float = LIMIT) -> None:
+    def __init__(self, plugins: Iterable[Plugin] = (), *, limit: float = LIMIT, slow: float = SLOW) -> None:
         self._plugins = tuple(plugins)
+        self._slow = slow
         self._limit = limit
         self._registered: dict[str, Preset] = {}
         self._lock = threading.RLock()
@@ -180,7 +183,7 @@ class Plugins:
                 plugin.fail(outcome.error, outcome.traceback)
                 return
             plugin.manager = outcome.value
-            plugin.state = "slow" if outcome.seconds > SLOW else "ready"
+            plugin.state = "slow" if outcome.seconds > self._slow else "ready"
             plugin.offers = self._offers(plugin)
 
     def _offers(self, plugin: Plugin) -> dict[str, Preset]:
