@@ -8,10 +8,11 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.context import Context
-from flowcraft.engine.functions import code_digest
+from flowcraft.engine.functions import code_digest, import_module
 from flowcraft.engine.job import Frame, StageReport, Stopped
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Piece
@@ -75,7 +76,9 @@ class StageRunner:
         self.path = f"{frame.prefix}{stage.name}"
         self.report: StageReport = frame.reports[stage.name]
         self._started = False
-        self._schema = stage.output.json_schema() if stage.output else None
+        folder = Path(frame.workflow.folder)
+        self._output = stage.output.resolve(lambda module: import_module(folder, module)) if stage.output else None
+        self._schema = self._output.json_schema() if self._output else None
         self._code: str | None = None
 
     async def settle(self) -> bool:
@@ -290,9 +293,7 @@ class StageRunner:
         )
         body = segment.body(stage.key)
         value = await body.run(unit.rendered.options, context)
-        if stage.output is None:
-            return value
-        return stage.output.check(plain(value))
+        return value if self._output is None else self._output.check(plain(value))
 
     async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
         """Record the final failure; return its message under ``on_error: continue``, else raise it."""
