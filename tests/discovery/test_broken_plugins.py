@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowcraft.discovery import PluginState, Plugins, discover
+from flowcraft.discovery import Plugins, PluginState, discover
 from flowcraft.errors import PluginError
 
 pytestmark = pytest.mark.integration
@@ -56,7 +56,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_a_plugin_that_fails_at_import_is_broken_and_alone(healthy: Install, code: str, reason: str) -> None:
     healthy("bad-plugin", code, providers=["bad"])
     plugins = discover(environ={})
-    with pytest.raises(PluginError, match="provider 'bad' of bad-plugin 1.0 is broken"):
+    with pytest.raises(PluginError, match=r"provider 'bad' of bad-plugin 1\.0 is broken"):
         plugins.provider("bad")
     assert state(plugins, "bad").state == "broken"
     assert reason in state(plugins, "bad").error

@@ -152,14 +152,14 @@ def test_who_may_be_imported_is_decided_before_anything_is(
 
 def test_a_denied_provider_says_who_denied_it(install: Install) -> None:
     install("one-plugin", providers=["one"])
-    with pytest.raises(PluginError, match="provider 'one' of one-plugin 1.0 is denied: denied by -one in FLOWCRAFT_PLUGINS"):
+    with pytest.raises(PluginError, match=r"provider 'one' of one-plugin 1\.0 is denied: denied by -one in FLOWCRAFT_PLUGINS"):
         discover(environ={"FLOWCRAFT_PLUGINS": "-one"}).provider("one")
     with pytest.raises(PluginError, match=r"not among those allowed by plugins\.allow"):
         discover(allow=["else"], environ={}).provider("one")
 
 
 def test_even_what_is_built_in_can_be_denied() -> None:
-    with pytest.raises(PluginError, match="denied by plugins.deny"):
+    with pytest.raises(PluginError, match=r"denied by plugins\.deny"):
         discover(deny=["offline"], environ={}).provider("offline")
 
 
@@ -238,7 +238,7 @@ def test_a_provider_may_be_registered_by_its_path() -> None:
 
 def test_what_is_no_provider_and_what_is_built_in_is_not_registered() -> None:
     plugins = discover(environ={})
-    with pytest.raises(PluginError, match="no subclass of flowcraft.plugin.Provider"):
+    with pytest.raises(PluginError, match=r"no subclass of flowcraft\.plugin\.Provider"):
         plugins.register_provider("number", int)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="is built in and cannot be replaced"):
         plugins.register_provider("offline", Mine)
