@@ -27,6 +27,9 @@ def main(rounds: int = 5) -> None:
     going_on(min(rounds, 3))
 
 
+Measure = Callable[[], dict[str, Any]]
+
+
 def ours(kind: str, count: int, size: int = TEXT) -> Callable[[], dict[str, Any]]:
     return in_folder(lambda folder: answer("-m", OURS, kind, str(count), str(size), folder))
 

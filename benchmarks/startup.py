@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Target, interleaved, median, show, wall
@@ -24,10 +25,8 @@ def main(rounds: int = 15) -> None:
             "flowcraft --help": ("-m", "flowcraft", "--help"),
             "flowcraft run (one stage)": ("-m", "flowcraft", "run", str(path / "hello.yaml")),
         }
-        calls = {
-            name: (lambda given=given: wall(*given, FLOWCRAFT_SETTINGS=str(path / "settings.yaml")))
-            for name, given in measures.items()
-        }
+        settings = str(path / "settings.yaml")
+        calls = {name: partial(wall, *given, FLOWCRAFT_SETTINGS=settings) for name, given in measures.items()}
         interleaved(calls, 1)
         found = {name: median(times) * 1000 for name, times in interleaved(calls, rounds).items()}
     empty = found["python -c pass"]

@@ -103,7 +103,8 @@ def read_run(connection: Connection, run: str) -> RunRow | None:
 
 def read_pieces(connection: Connection, run: str) -> list[Piece]:
     """Return all pieces of a run in order of writing."""
-    return [Piece(**_PIECE(row, f"{run} {row[0]}")) for row in connection.execute(_PIECES, {"run": run})]
+    rows = connection.execute(_PIECES, {"run": run}).all()
+    return [Piece(**_PIECE(row, f"{run} {row[0]}")) for row in rows]
 
 
 class SqlRuns:

@@ -55,7 +55,7 @@ def flag(value: Any) -> bool:
 def json_text(value: Any) -> str:
     """Take a text that is JSON."""
     json_value(value)
-    return str(value)
+    return value  # type: ignore[no-any-return]  # json_value takes text alone
 
 
 def json_value(value: Any) -> Any:
@@ -106,15 +106,15 @@ class Reader:
 
         Raises StoreError, naming table, row and column.
         """
-        found = {}
-        for (column, check), value in zip(self._checks, row, strict=True):
-            try:
+        found: dict[str, Any] = {}
+        try:
+            for (column, check), value in zip(self._checks, row, strict=True):
                 found[column] = check(value)
-            except ValueError as error:
-                raise StoreError(
-                    f"the database is damaged: table {self.table}, row {key}, column {column}: {error}; "
-                    "restore the file from a copy, or delete the row"
-                ) from None
+        except ValueError as error:
+            raise StoreError(
+                f"the database is damaged: table {self.table}, row {key}, column {self.columns[len(found)]}: {error}; "
+                "restore the file from a copy, or delete the row"
+            ) from None
         return found
 
 
