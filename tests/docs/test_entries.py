@@ -15,6 +15,9 @@ from flowcraft import errors, events
 from flowcraft.cli.app import build
 from flowcraft.cli.reference import walk
 from flowcraft.plugin import CAPABILITY_NAMES, hooks
+from flowcraft.settings import PRESET_KEYS, Settings
+from flowcraft.settings.environment import FILE_VARIABLE, VARIABLES
+from flowcraft.settings.problems import key_paths
 from flowcraft.workflow import workflow_schema
 
 pytestmark = pytest.mark.unit
@@ -44,6 +47,9 @@ ERRORS = [
 ]
 HOOKS = [name for name in vars(hooks) if name.startswith("flowcraft_")]
 COMMANDS = [" ".join(path) for path, _ in walk(typer.main.get_command(build()))]
+
+NAMES = sorted({variable.name for variable in VARIABLES} | {name for _, name in PRESET_KEYS})
+OWN_NAMES = [FILE_VARIABLE, "FLOWCRAFT_PLUGINS", "FLOWCRAFT_DEBUG"]
 
 
 def properties(schema: object) -> set[str]:
@@ -104,6 +110,22 @@ def test_command_has_its_section(command: str) -> None:
 @pytest.mark.parametrize("key", sorted(properties(workflow_schema({}))))
 def test_key_of_the_language_has_an_entry(key: str) -> None:
     assert key in in_code(page("language"))
+
+
+@pytest.mark.parametrize("key", sorted({".".join(path) for path in key_paths(Settings)}))
+def test_settings_key_has_an_entry(key: str) -> None:
+    words = in_code(page("settings"))
+    assert key in words or set(key.split(".")) <= words
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OWN_NAMES])
+def test_environment_name_has_an_entry(name: str) -> None:
+    assert name in in_code(page("settings"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_environment_name_stands_in_the_example(name: str) -> None:
+    assert re.search(rf"^#? ?{name}=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", flowcraft.__all__)
