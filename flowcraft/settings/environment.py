@@ -14,7 +14,7 @@ from flowcraft.settings.origins import Layer, Origin, Path, secret_name, secret_
 
 PREFIX = "FLOWCRAFT_"
 FILE_VARIABLE = "FLOWCRAFT_SETTINGS"
-RESERVED = frozenset({FILE_VARIABLE, "FLOWCRAFT_PLUGINS"})
+RESERVED = frozenset({FILE_VARIABLE, "FLOWCRAFT_PLUGINS", "FLOWCRAFT_DEBUG"})
 
 PRESET_KEYS: tuple[tuple[str, str], ...] = (
     ("openai", "OPENAI_API_KEY"),

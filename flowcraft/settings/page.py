@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from flowcraft.errors import Problem, SettingsError
 from flowcraft.redaction import SHORTEST
@@ -63,6 +63,11 @@ class Settings(Masked):
         return isinstance(other, Settings) and dict(self) == dict(other)
 
     __hash__ = None  # type: ignore[assignment] # holds mappings
+
+    @property
+    def file(self) -> str:
+        """The settings file that was read, empty if there was none."""
+        return self._sources.document.name if self._sources.document is not None else ""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -154,6 +159,10 @@ class Settings(Masked):
     def problem_at(self, path: Path, message: str, hint: str = "", *, key: bool = False, warning: bool = False) -> Problem:
         """Return a problem at a key, such as ``("providers", "openrouter", "base_url")``, for whoever checks it."""
         return self._sources.problem_at(path, message, hint, key=key, warning=warning)
+
+    def provider_problems(self, provider: str, error: ValidationError, config: type[BaseModel]) -> list[Problem]:
+        """Return what a plugin's ``Config`` found wrong in a provider's section, each at its place."""
+        return problems_of(error, config, self._sources, ("providers", provider))
 
     def explain(self) -> list[Entry]:
         """Return every key with its value (secrets masked), where it came from, and what is to be said of it."""

@@ -30,26 +30,27 @@ _LIMITS = {
 }
 
 
-def problems_of(error: ValidationError, page: type[BaseModel], sources: Sources) -> list[Problem]:
-    """Return everything that validation found, each at its place."""
-    return [_problem(dict(detail), page, sources) for detail in error.errors(include_url=False)]
+def problems_of(error: ValidationError, page: type[BaseModel], sources: Sources, base: Path = ()) -> list[Problem]:
+    """Return everything that validation found, each at its place; ``page`` is the model of what stands at ``base``."""
+    return [_problem(dict(detail), page, sources, base) for detail in error.errors(include_url=False)]
 
 
-def _problem(detail: dict[str, Any], page: type[BaseModel], sources: Sources) -> Problem:
-    path = _real_path(detail["loc"], sources.data, missing=detail["type"] in ("extra_forbidden", "missing"))
+def _problem(detail: dict[str, Any], page: type[BaseModel], sources: Sources, base: Path) -> Problem:
+    inside = _real_path(detail["loc"], value_at(sources.data, base), missing=detail["type"] in ("extra_forbidden", "missing"))
+    path = (*base, *inside)
     if detail["type"] == "extra_forbidden":
-        return _unknown_key(path, page, sources)
+        return _unknown_key(path, page, sources, base)
     if detail["type"] == "missing":
         return sources.problem_at(path[:-1], f"{dotted(path[:-1])} needs the key {str(path[-1])!r}")
     message, hint = _said(detail, shown=not secret_path(path))
     return sources.problem_at(path, f"{dotted(path)} {message}", hint)
 
 
-def _unknown_key(path: Path, page: type[BaseModel], sources: Sources) -> Problem:
+def _unknown_key(path: Path, page: type[BaseModel], sources: Sources, base: Path) -> Problem:
     name, section = str(path[-1]), path[:-1]
-    known = keys_at(page, section)
+    known = keys_at(page, section[len(base) :])
     hint = did_you_mean(name, known)
-    if not hint:
+    if not hint and not base:
         elsewhere = [".".join(other) for other in key_paths(page) if other[-1] == name]
         hint = f"is {elsewhere[0]} meant?" if elsewhere else ""
     where = dotted(section) or "settings"
