@@ -266,10 +266,10 @@ class LLMSettings(Section):
 class PriceFacts(Section):
     """USD per million tokens."""
 
-    input: Money = Field(description="input")
-    output: Money = Field(description="output")
-    cached: Money | None = Field(None, description="input from the vendor's cache; null: as input")
-    cache_write: Money | None = Field(None, description="input written to it; null: as input")
+    input: Money = Field(description="USD per million tokens of input")
+    output: Money = Field(description="USD per million tokens of output")
+    cached: Money | None = Field(None, description="the same of input from the vendor's cache; null: as input")
+    cache_write: Money | None = Field(None, description="the same of input written to it; null: as input")
 
 
 class ModelFacts(Section):

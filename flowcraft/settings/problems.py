@@ -104,13 +104,13 @@ def keys_at(page: type[BaseModel], path: Path) -> tuple[str, ...]:
     """Return the keys that the page has at ``path``."""
     annotation: Any = page
     for part in path:
-        model = _model(annotation)
+        model = model_of(annotation)
         if model is not None:
             field = model.model_fields.get(str(part))
             annotation = field.annotation if field else None
         else:
-            annotation = _item(annotation)
-    model = _model(annotation)
+            annotation = item_of(annotation)
+    model = model_of(annotation)
     return tuple(model.model_fields) if model is not None else ()
 
 
@@ -119,31 +119,34 @@ def key_paths(page: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tup
     for name, field in page.model_fields.items():
         here = (*path, name)
         annotation = field.annotation
-        item = _item(annotation)
-        model = _model(annotation) or _model(item)
+        item = item_of(annotation)
+        model = model_of(annotation) or model_of(item)
         if model is None:
             yield here
         else:
-            yield from key_paths(model, here if _model(annotation) else (*here, "<name>"))
+            yield from key_paths(model, here if model_of(annotation) else (*here, "<name>"))
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a union, without their marks."""
     if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(inner for item in get_args(annotation) for inner in _alternatives(item))
+        return tuple(inner for item in get_args(annotation) for inner in alternatives(item))
     return (annotation,)
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
-    for alternative in _alternatives(annotation):
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation names, None if it names none."""
+    for alternative in alternatives(annotation):
         if isinstance(alternative, type) and issubclass(alternative, BaseModel):
             return alternative
     return None
 
 
-def _item(annotation: Any) -> Any:
-    for alternative in _alternatives(annotation):
+def item_of(annotation: Any) -> Any:
+    """Return what a mapping of an annotation holds, None if it has no mapping."""
+    for alternative in alternatives(annotation):
         if get_origin(alternative) is dict:
             return get_args(alternative)[1]
     return None
