@@ -24,8 +24,16 @@ def language() -> str:
     return json.dumps(workflow_schema({}), indent=2, ensure_ascii=False) + "\n"
 
 
+def settings() -> str:
+    """Return the page of settings with the tables of its reference made anew."""
+    from flowcraft.settings.reference import with_reference
+
+    return with_reference((ROOT / "docs/settings.md").read_text("utf-8"))
+
+
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/cli.md": cli,
+    "docs/settings.md": settings,
     "workflows/workflow.schema.json": language,
 }
 

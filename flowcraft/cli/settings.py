@@ -14,6 +14,7 @@ from flowcraft.cli.console import print_json, print_problems, stdout
 from flowcraft.cli.options import AsJson, SettingsPath
 
 if TYPE_CHECKING:
+    from flowcraft.discovery import Plugins
     from flowcraft.errors import Problem
     from flowcraft.settings import Entry, Settings
 
@@ -27,10 +28,13 @@ def settings(
     as_json: AsJson = False,
 ) -> None:
     """Show what is in force and where it came from; secrets are masked. Wrong settings are told with file and line."""
+    from flowcraft.discovery import discover
     from flowcraft.settings import load_settings
 
     page = load_settings(settings)
-    states, warnings = _check_providers(page)
+    plugins = discover(allow=page.plugins.allow, deny=page.plugins.deny, environ=page.environment)
+    page = page.with_providers(plugins.provider_names())
+    states, warnings = _check_providers(page, plugins)
     entries = [entry for entry in page.explain() if not changed or entry.source != "default"]
     warnings += page.warnings
     if as_json:
@@ -75,14 +79,12 @@ def _readable(value: Any) -> str:
     return "-" if value in (None, {}) else str(value)
 
 
-def _check_providers(page: Settings) -> tuple[list[dict[str, str]], list[Problem]]:
+def _check_providers(page: Settings, plugins: Plugins) -> tuple[list[dict[str, str]], list[Problem]]:
     """Return the state of every provider, and warnings of keys that nobody knows; raises SettingsError for wrong ones."""
     from pydantic import ValidationError
 
-    from flowcraft.discovery import discover
     from flowcraft.errors import PluginError, SettingsError
 
-    plugins = discover(allow=page.plugins.allow, deny=page.plugins.deny, environ=page.environment)
     states: list[dict[str, str]] = []
     problems: list[Problem] = []
     warnings: list[Problem] = []

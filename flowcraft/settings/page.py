@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
@@ -47,6 +47,7 @@ class Settings(Masked):
     tracing: Tracing = Field(default_factory=Tracing, description="where traces go")
 
     _sources: Sources = PrivateAttr(default_factory=Sources)
+    _offered: frozenset[str] | None = PrivateAttr(None)
 
     def __init__(self, sources: Sources | None = None, /, **values: Any) -> None:
         made = sources or combine(argument_layer(values), environment=dict(os.environ))
@@ -114,16 +115,25 @@ class Settings(Masked):
             Problem(message=f"{item.name} ({item.kind}) does nothing: {item.reason}", warning=True)
             for item in self._sources.ignored
         ]
-        return (*self._sources.warnings, *short, *unused)
+        strangers = [
+            Problem(message=f"{variable} is set, but no installed plugin offers the provider {name!r}", warning=True)
+            for name, variable in self._preset_keys()
+            if self._offered is not None and name not in self._offered
+        ]
+        return (*self._sources.warnings, *short, *unused, *strangers)
 
     def key(self, provider: str) -> str | None:
-        """Return the key of a provider: its section's ``api_key``, else that of its preset in the environment."""
+        """Return the key of a provider: its section's ``api_key``, else that of its preset in the environment.
+
+        A vendor's key never goes to another server: a section with an address and a name of its own needs its own key.
+        """
         section = self.providers.get(provider)
         if section is not None and section.config.get("api_key"):
             return str(section.config["api_key"])
-        names = dict(PRESET_KEYS)
         kind = (section.type if section else None) or provider
-        return self.environment.get(names.get(kind, "")) or None
+        if section is not None and kind != provider and "base_url" in section.config:
+            return None
+        return self.environment.get(dict(PRESET_KEYS).get(kind, "")) or None
 
     def loose_keys(self, provider: str) -> frozenset[str]:
         """Return the keys of a provider that stood in ``llm`` as ``<provider>_<key>``: its plugin need not know them."""
@@ -147,10 +157,14 @@ class Settings(Masked):
         sections = [name for name, section in self.providers.items() if self._stands_alone(name, section)]
         sections.sort(key=lambda name: name != DEFAULT)
         usable = [name for name in sections if not self.unconfigured(name)]
-        presets = [
-            name for name, variable in PRESET_KEYS if self.environment.get(variable) and name not in self._sources.missing
-        ]
+        presets = [name for name, _ in self._preset_keys() if self._offered is None or name in self._offered]
         return tuple(dict.fromkeys([*usable, *presets]))
+
+    def with_providers(self, offered: Iterable[str]) -> Settings:
+        """Return the same settings where these providers are installed: a key of another preset configures nothing."""
+        copy = Settings(self._sources)
+        copy._offered = frozenset(offered)
+        return copy
 
     def chain_for(self, model: str | None = None, stage: str | None = None, defaults_model: str | None = None) -> Choice:
         """Return which models answer a stage, in which order; see "Which chain" in docs/settings.md."""
@@ -182,6 +196,10 @@ class Settings(Masked):
         from flowcraft.settings.snapshot import sources_of
 
         return cls(sources_of(data, environ, current._sources if current is not None else None))
+
+    def _preset_keys(self) -> list[tuple[str, str]]:
+        missing = self._sources.missing
+        return [(name, variable) for name, variable in PRESET_KEYS if self.environment.get(variable) and name not in missing]
 
     def _stands_alone(self, name: str, section: ProviderSettings) -> bool:
         # A section that is made of keys out of ``llm`` alone configures nothing that nobody knows.
