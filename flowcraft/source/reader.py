@@ -246,7 +246,7 @@ class _Reader:
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:
             hint = "put it in quotes if it is text"
-            end = event.end_mark.index if isinstance(event, yaml.ScalarEvent) else 0
+            end = _index(event.end_mark) if isinstance(event, yaml.ScalarEvent) else 0
             self._problem(event.start_mark.index, f"tags like '{_short_tag(event.tag)}' are not carried out", hint, end)
 
     def _problem(self, start: int, message: str, hint: str = "", end: int = 0) -> None:

@@ -1,1 +1,32 @@
-""".."""
+"""What to do, as data: workflow files read, checked and given their inputs. Knows no model and no engine."""
+
+from flowcraft.workflow.check import Facts, check_workflow, environment_names
+from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.inputs import bind_inputs, parse_inputs
+from flowcraft.workflow.json_schema import workflow_schema
+from flowcraft.workflow.loader import load_workflow
+from flowcraft.workflow.schema import Input, Stage, Workflow
+from flowcraft.workflow.signatures import Signature, describe_function
+from flowcraft.workflow.template import Template, render_value
+from flowcraft.workflow.types import Type, TypeMismatch
+
+__all__ = [
+    "Expression",
+    "ExpressionError",
+    "Facts",
+    "Input",
+    "Signature",
+    "Stage",
+    "Template",
+    "Type",
+    "TypeMismatch",
+    "Workflow",
+    "bind_inputs",
+    "check_workflow",
+    "describe_function",
+    "environment_names",
+    "load_workflow",
+    "parse_inputs",
+    "render_value",
+    "workflow_schema",
+]

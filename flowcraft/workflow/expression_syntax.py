@@ -291,7 +291,7 @@ class _Builder:
         try:
             return Constant(constant=self.read_file(node.value), file=node.value)
         except ValueError as error:
-            raise self.error(node, str(error)) from None
+            raise self.error(node, str(error), getattr(error, "hint", "")) from None
 
 
 def _mentions(root: Node) -> tuple[frozenset[str], frozenset[str]]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flowcraft.source import Position
+from flowcraft.errors import Problem
+from flowcraft.source import Document, Position
 from flowcraft.workflow.expressions import Expression
 from flowcraft.workflow.template import Template
-from flowcraft.workflow.types import Type
+from flowcraft.workflow.types import ANY, Type
 
 LANGUAGE_VERSION = 1
 
@@ -55,10 +56,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uses:
-    """Another workflow, as a part of this run."""
+    """Another workflow, as a part of this run. A workflow that uses itself refers to itself here."""
 
     path: str
-    workflow: Workflow
+    workflow: Workflow = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,8 @@ class Stage:
 
     ``each`` is an expression or a list written in the file (whose leaves may be templates). ``when_per_element`` says that
     ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
-    mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``text`` is the stage's part of the file
-    as written, JSON-like: what the hash of its pieces is made of.
+    mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``output`` is the type that was written,
+    ``value`` the type of what the stage gives to others (a list with ``each``).
     """
 
     name: str
@@ -94,6 +95,7 @@ class Stage:
     model: str | Template | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
     output: Type | None = None
+    value: Type = ANY
     timeout: float | Template | None = None
     retry: Retry = field(default_factory=Retry)
     on_error: Literal["fail", "continue"] = "fail"
@@ -107,7 +109,8 @@ class Workflow:
     """A workflow, checked as far as one file can be checked alone.
 
     ``folder`` is the folder of the file, absolute; ``files`` holds every file that was read for it (itself, ``uses``, template
-    files, ``file('...')``), by absolute path: the snapshot that a run keeps. ``outputs`` is None where the file has none.
+    files, ``file('...')``), by absolute path: the snapshot that a run keeps. ``outputs`` is None where the file has none;
+    ``result`` is the type of what a run returns. ``warnings`` are those that the file alone gives cause for.
     """
 
     name: str
@@ -122,7 +125,10 @@ class Workflow:
     default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)
     outputs: Mapping[str, Value] | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    result: Type = ANY
+    warnings: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
+    document: Document | None = field(default=None, compare=False, repr=False)
 
     @property
     def results(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ SCALARS = ("string", "integer", "number", "boolean", "any", "null")
 _MOST_DETAILS = 20
 INLINE = 400
 _SHOWN = 40
+_DEEP_ENOUGH = 8
 
 Details = list[dict[str, str]]
 
@@ -295,7 +296,7 @@ class Named(Type):
     """A type by its name under ``types``."""
 
     name: str
-    target: Type
+    target: Type = field(compare=False)
 
     @property
     def text(self) -> str:
@@ -343,6 +344,19 @@ NULL = Scalar(name="null")
 ANY = Scalar(name="any")
 
 
+def depth_of(kind: Type, known: Mapping[str, int]) -> int:
+    """Return how deep a type nests; ``known`` has the depths of named types."""
+    if isinstance(kind, Named):
+        return known.get(kind.name, 0) + 1
+    if isinstance(kind, ListOf):
+        return depth_of(kind.element, known) + 1
+    if isinstance(kind, Nullable):
+        return depth_of(kind.inner, known) + 1
+    if isinstance(kind, Fields):
+        return 1 + max(depth_of(part, known) for part in kind.fields.values())
+    return 1
+
+
 def nullable(inner: Type) -> Type:
     """Return ``inner`` or null."""
     return inner if inner.nullable else Nullable(inner=inner)
@@ -380,18 +394,21 @@ def common(kinds: Any) -> Type:
     return ANY if found is None else found
 
 
-def fits(given: Type, wanted: Type) -> bool:
+def fits(given: Type, wanted: Type, depth: int = 0) -> bool:
     """Say whether a value of type ``given`` may fit ``wanted``. Null fits everywhere here; it is checked when it comes."""
     source, target = given.bare, wanted.bare
+    if depth > _DEEP_ENOUGH or given is wanted:
+        return True
     if isinstance(source, Scalar) and source.name in ("any", "null"):
         return True
     if isinstance(target, Scalar) and target.name == "any":
         return True
     if isinstance(source, ListOf) and isinstance(target, ListOf):
-        return fits(source.element, target.element)
+        return fits(source.element, target.element, depth + 1)
     if isinstance(source, Fields) and isinstance(target, Fields):
         return all(
-            fits(source.fields[name], kind) if name in source.fields else kind.nullable for name, kind in target.fields.items()
+            fits(source.fields[name], kind, depth + 1) if name in source.fields else kind.nullable
+            for name, kind in target.fields.items()
         )
     if isinstance(source, Enumeration) and isinstance(target, Enumeration):
         return not set(source.words).isdisjoint(target.words)

@@ -1,0 +1,122 @@
+"""What of a workflow can only be checked with knowledge of models and of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flowcraft.errors import Problem
+from flowcraft.source import Document, did_you_mean, plain_document
+from flowcraft.workflow.schema import Prompt, Stage, Uses, Workflow
+
+_NEEDED_BY_PARAMS = {
+    "temperature": "temperature",
+    "seed": "seed",
+    "stop": "stop",
+    "min_p": "min_p",
+    "grammar": "gbnf",
+    "logprobs": "logprobs",
+    "top_logprobs": "logprobs",
+    "n": "n",
+    "reasoning": "reasoning",
+}
+
+
+def _unknown(name: str) -> bool | None:
+    return None
+
+
+def _nothing(model: str | None, wanted: frozenset[str]) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of models and of the environment.
+
+    ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
+    listed, for the nearest name. ``lacks`` returns the model of the chain for a model or tier (None: the default) that
+    lacks one of the capabilities, empty when all is fine. ``unset_env`` are environment names without a value.
+    """
+
+    tiers: frozenset[str] = frozenset()
+    knows_model: Callable[[str], bool | None] = _unknown
+    model_names: tuple[str, ...] = ()
+    lacks: Callable[[str | None, frozenset[str]], str] = _nothing
+    unset_env: frozenset[str] = field(default_factory=frozenset)
+
+
+def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
+    """Return the problems and warnings of ``workflow`` and of all that it uses, in the order of the files."""
+    found: list[Problem] = list(workflow.warnings)
+    for part in _parts(workflow):
+        found += _Check(part, facts).all()
+    place = {part.path: number for number, part in enumerate(_parts(workflow))}
+    return sorted(dict.fromkeys(found), key=lambda problem: (place.get(problem.file, -1), problem.line, problem.column))
+
+
+def environment_names(workflow: Workflow) -> frozenset[str]:
+    """Return the environment names that ``workflow`` and all that it uses may read."""
+    return frozenset(name for part in _parts(workflow) for name in part.env)
+
+
+def _parts(workflow: Workflow) -> list[Workflow]:
+    """Return the workflow and those that it uses, each once."""
+    parts, seen = [workflow], {id(workflow)}
+    for part in parts:
+        for stage in part.stages.values():
+            if isinstance(stage.body, Uses) and id(stage.body.workflow) not in seen:
+                seen.add(id(stage.body.workflow))
+                parts.append(stage.body.workflow)
+    return parts
+
+
+class _Check:
+    """Checks one workflow."""
+
+    def __init__(self, workflow: Workflow, facts: Facts) -> None:
+        self.workflow = workflow
+        self.facts = facts
+        self.document: Document = workflow.document or plain_document("", workflow.path)
+
+    def all(self) -> Iterator[Problem]:
+        """Yield what is wrong."""
+        for index, name in enumerate(self.workflow.env):
+            if name in self.facts.unset_env:
+                message = f"the environment name '{name}' is not set"
+                yield self.document.problem(("env", index), message, "set it before the run starts")
+        if self.workflow.default_model is not None:
+            yield from self._name(("defaults", "model"), self.workflow.default_model)
+        for stage in self.workflow.stages.values():
+            if isinstance(stage.body, Prompt) or stage.model is not None:
+                yield from self._stage(stage)
+
+    def _stage(self, stage: Stage) -> Iterator[Problem]:
+        if isinstance(stage.model, str):
+            wrong = list(self._name(("stages", stage.name, "model"), stage.model))
+            yield from wrong
+            if wrong:
+                return
+        if stage.model is not None and not isinstance(stage.model, str):
+            return  # a template: known when the run starts
+        wanted = _wanted(stage)
+        lacking = self.facts.lacks(stage.model or self.workflow.default_model, wanted) if wanted else ""
+        if lacking:
+            message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
+            yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
+
+    def _name(self, path: tuple[str, ...], name: str) -> Iterator[Problem]:
+        """Yield a problem where ``name`` is no tier and no model."""
+        if name in self.facts.tiers or self.facts.knows_model(name) is not False:
+            return
+        known = [*sorted(self.facts.tiers), *self.facts.model_names]
+        hint = did_you_mean(name, known) or f"the tiers are: {', '.join(sorted(self.facts.tiers)) or 'none'}"
+        yield self.document.problem(path, f"unknown model or tier '{name}'", hint)
+
+
+def _wanted(stage: Stage) -> frozenset[str]:
+    """Return the capabilities that a stage needs of its model."""
+    wanted = {_NEEDED_BY_PARAMS[name] for name in stage.params if name in _NEEDED_BY_PARAMS}
+    if isinstance(stage.body, Prompt) and stage.body.system is not None:
+        wanted.add("system")
+    return frozenset(wanted)

@@ -1,0 +1,144 @@
+"""The JSON Schema of the language, for editors: every key, described, and the bodies that plugins add."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from flowcraft.plugin.stages import StageBody
+from flowcraft.workflow.schema import LANGUAGE_VERSION
+from flowcraft.workflow.settings_keys import MOST_PARALLEL, MOST_RETRIES
+from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, TOP_KEYS, takes
+
+_DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}
+_WHOLE_TEMPLATE = {"type": "string", "pattern": r"^\$\{\{[\s\S]*\}\}$"}
+_FILE = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "description": "A path below the workflow's folder."}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
+
+def workflow_schema(bodies: Mapping[str, type[StageBody]]) -> dict[str, Any]:
+    """Return the JSON Schema of a workflow file; ``bodies`` are those of plugins."""
+    added = {key: body for key, body in bodies.items() if key not in BODIES}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"FlowCraft workflow, version {LANGUAGE_VERSION}",
+        "type": "object",
+        "required": ["flowcraft", "stages"],
+        "properties": {key: {**_TOP[key], "description": text} for key, text in TOP_KEYS.items()},
+        "patternProperties": {"^x-": {"description": "Yours: ignored."}},
+        "additionalProperties": False,
+        "$defs": {
+            "template": {"anyOf": [{"type": "string"}, _FILE], "description": "Text with ${{ expression }} in it."},
+            "value": {"description": "Data whose texts may hold ${{ expression }}."},
+            "expression": {"type": ["string", "boolean", "number", "array", "null"]},
+            "type": {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "minItems": 1, "maxItems": 1, "items": {"$ref": "#/$defs/type"}},
+                    {"$ref": "#/$defs/json_schema"},
+                    {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/type"}},
+                ],
+                "description": "string, integer, number, boolean, any, [T], {field: T}, a | b, T | null, or a name of 'types'.",
+            },
+            "json_schema": {
+                "type": "object",
+                "properties": {"schema": {"type": "object", "description": "A full JSON Schema."}},
+                "required": ["schema"],
+                "additionalProperties": False,
+            },
+            "stage_name": {"type": "string", "pattern": f"^{STAGE_NAME}$", "not": {"enum": sorted(RESERVED)}},
+            "stage": _stage(added),
+        },
+    }
+
+
+def _named(of: dict[str, Any]) -> dict[str, Any]:
+    return {"type": ["object", "null"], "propertyNames": {"$ref": "#/$defs/stage_name"}, "additionalProperties": of}
+
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "minLength": 1},
+    "strategy": {"enum": ["single"]},
+    "params": {"type": ["object", "null"]},
+    "timeout": _DURATION,
+    "retry": {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": MOST_RETRIES},
+            {
+                "type": "object",
+                "properties": {
+                    "max": {"type": "integer", "minimum": 0, "description": "So many more goes."},
+                    "backoff": {**_DURATION, "description": "The first pause (1s); each further one is twice as long."},
+                },
+                "required": ["max"],
+                "additionalProperties": False,
+            },
+        ]
+    },
+    "parallel": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PARALLEL}, _WHOLE_TEMPLATE]},
+}
+
+_TOP: dict[str, dict[str, Any]] = {
+    "flowcraft": {"const": LANGUAGE_VERSION},
+    "name": {"type": ["string", "null"]},
+    "description": {"type": ["string", "null"]},
+    "inputs": _named({"$ref": "#/$defs/type"}),
+    "types": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/type"}},
+    "env": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}},
+    "budget": {
+        "type": ["object", "null"],
+        "properties": {
+            "usd": {"type": "number", "exclusiveMinimum": 0, "description": "Dollars."},
+            "calls": {"type": "integer", "minimum": 1, "description": "Calls of models."},
+            "tokens": {"type": "integer", "minimum": 1, "description": "Tokens, in and out."},
+            "time": {**_DURATION, "description": "How long the run may take."},
+        },
+        "additionalProperties": False,
+    },
+    "defaults": {
+        "type": ["object", "null"],
+        "properties": {key: {**_SETTINGS[key], "description": STAGE_KEYS[key].description} for key in DEFAULT_KEYS},
+        "additionalProperties": False,
+    },
+    "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
+    "outputs": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
+}
+
+_STAGE: dict[str, dict[str, Any]] = {
+    **_SETTINGS,
+    "needs": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string"}},
+    "when": {"$ref": "#/$defs/expression"},
+    "each": {"type": ["string", "array", "null"]},
+    "on_error": {"enum": ["fail", "continue"]},
+    "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
+    "output": {"$ref": "#/$defs/type"},
+    "system": {"$ref": "#/$defs/template"},
+    "prompt": {"$ref": "#/$defs/template"},
+    "run": {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"},
+    "uses": {"type": "string", "minLength": 1},
+}
+
+
+def _stage(added: Mapping[str, type[StageBody]]) -> dict[str, Any]:
+    """Return the schema of a stage: exactly one body, and only the keys that it takes."""
+    plugin_takes = {key: frozenset(body.takes) for key, body in added.items()}
+    properties = {key: {**_STAGE[key], "description": known.description} for key, known in STAGE_KEYS.items()}
+    properties |= {key: {**_STAGE[key], "description": text} for key, text in BODIES.items()}
+    properties |= {key: _plugin(body) for key, body in added.items()}
+    names = [*BODIES, *added]
+    choices = []
+    for name in names:
+        refused = [key for key in STAGE_KEYS if not takes(key, name, plugin_takes)]
+        choices.append({"required": [name], "properties": dict.fromkeys(refused, False)})
+    return {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": choices}
+
+
+def _plugin(body: type[StageBody]) -> dict[str, Any]:
+    made = copy.deepcopy(dict(body.schema)) if body.schema is not None else body.Options.model_json_schema()
+    about = (body.__doc__ or "").strip().splitlines()
+    return {"description": about[0] if about else f"A stage of the plugin body '{body.key}'.", **made}

@@ -1,0 +1,279 @@
+"""Files to workflows: the whole of what one run needs, checked as far as no model and no plugin has to be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path as FilePath
+from types import MappingProxyType
+from typing import Any
+
+from flowcraft.errors import Problem, WorkflowError
+from flowcraft.plugin.stages import StageBody
+from flowcraft.source import Document, did_you_mean, listed, read_document
+from flowcraft.workflow.files import Files, UnreadableFile
+from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
+from flowcraft.workflow.reading import Path, Reading
+from flowcraft.workflow.references import References
+from flowcraft.workflow.schema import Input, Prompt, Value, Workflow
+from flowcraft.workflow.signatures import Modules, NotFound, Signature
+from flowcraft.workflow.stages import Draft, StageReader, beside, finished
+from flowcraft.workflow.types import ANY, STRING, Fields, Type
+
+DEEPEST_USES = 10
+_NO_BODIES: Mapping[str, type[StageBody]] = MappingProxyType({})
+
+
+def load_workflow(
+    path: str | os.PathLike[str],
+    *,
+    files: Mapping[str, str] | None = None,
+    bodies: Mapping[str, type[StageBody]] = _NO_BODIES,
+) -> Workflow:
+    """Read a workflow file and all that it uses. None of the user's code is run.
+
+    ``files`` is the snapshot of a run, text by absolute path, which is read instead of the disk; ``bodies`` are those of
+    plugins. Raises WorkflowError with every problem at once, in the order of the file.
+    """
+    library = _Library(Files(files), bodies)
+    absolute = os.path.abspath(path)
+    try:
+        library.add(absolute, os.fspath(path), ())
+    except UnreadableFile as error:
+        raise WorkflowError(problems=[Problem(message=str(error), hint=error.hint, file=os.fspath(path))]) from None
+    if library.problems:
+        raise WorkflowError(problems=_in_order(library.problems, os.fspath(path)))
+    return library.finished(absolute)
+
+
+def _in_order(problems: list[Problem], main: str) -> list[Problem]:
+    """Return problems by file (the main one first) and place, each once."""
+    once = dict.fromkeys(problems)
+    return sorted(once, key=lambda problem: (problem.file != main, problem.file, problem.line, problem.column))
+
+
+class _Library:
+    """The workflows of one load, by absolute path; each file is read once, however often it is used."""
+
+    def __init__(self, files: Files, bodies: Mapping[str, type[StageBody]]) -> None:
+        self.files = files
+        self.bodies = bodies
+        self.problems: list[Problem] = []
+        self.inputs: dict[str, Mapping[str, Input]] = {}
+        self.results: dict[str, Type] = {}
+        self._workflows: dict[str, Workflow] = {}
+        self._targets: dict[str, dict[str, str]] = {}
+        self._open: set[str] = set()
+
+    def add(self, absolute: str, shown: str, around: tuple[str, ...]) -> None:
+        """Read the file at ``absolute``, if it is new; ``around`` are the files that led here."""
+        if absolute in self._open or absolute in self._workflows:
+            return
+        raw = self.files.raw(absolute)
+        self._open.add(absolute)
+        try:
+            document = read_document(raw, shown, WorkflowError)
+        except WorkflowError as error:
+            self.problems += error.problems
+            return
+        self.files.texts[absolute] = document.text
+        reader = _FileReader(self, document, absolute, (*around, absolute))
+        workflow = reader.read()
+        self.problems += reader.reading.problems
+        if workflow is not None:
+            self._workflows[absolute] = workflow
+            self._targets[absolute] = reader.targets
+
+    def finished(self, main: str) -> Workflow:
+        """Tie every ``uses`` to its workflow and return the main one, with the snapshot of all files."""
+        texts = dict(self.files.texts)
+        warnings = [warning for workflow in self._workflows.values() for warning in workflow.warnings]
+        self._workflows[main] = replace(
+            self._workflows[main], files=texts, warnings=tuple(_in_order(warnings, self._workflows[main].path))
+        )
+        for absolute, targets in self._targets.items():
+            for stage, target in targets.items():
+                body = self._workflows[absolute].stages[stage].body
+                # A workflow may use itself, so the knot is tied when all are there; nobody has seen them before.
+                object.__setattr__(body, "workflow", self._workflows[target])
+        return self._workflows[main]
+
+
+class _FileReader:
+    """Reads one file of a library."""
+
+    def __init__(self, library: _Library, document: Document, absolute: str, around: tuple[str, ...]) -> None:
+        self.library = library
+        self.absolute = absolute
+        self.around = around
+        self.folder = os.path.dirname(absolute)
+        self.reading = Reading(document, library.files, self.folder)
+        self.modules = Modules(self.folder)
+        self.targets: dict[str, str] = {}
+
+    def read(self) -> Workflow | None:
+        """Return the workflow; None where the file is none that can be read here."""
+        data = self.reading.document.data
+        if not check_version(self.reading, data):
+            return None
+        check_top_keys(self.reading, data)
+        header = read_header(self.reading, data, self._model)
+        self.library.inputs[self.absolute] = header.inputs
+        reader = StageReader(self.reading, header, self.library.bodies, self._signature, self._uses)
+        drafts = reader.all(data.get("stages"))
+        outputs = self._outputs(data.get("outputs"))
+        written = tuple(data["stages"]) if isinstance(data.get("stages"), Mapping) else ()
+        references = References(self.reading, header, drafts, written)
+        depends = references.check({name: self._value(draft) for name, draft in drafts.items()})
+        self._check_arguments(drafts, references)
+        self._warn(header, drafts, references, outputs)
+        self.targets = {name: draft.uses for name, draft in drafts.items() if draft.uses}
+        return self._workflow(header, drafts, references, outputs, depends)
+
+    def _workflow(
+        self,
+        header: Header,
+        drafts: Mapping[str, Draft],
+        references: References,
+        outputs: Mapping[str, Value] | None,
+        depends: Mapping[str, tuple[str, ...]],
+    ) -> Workflow:
+        stages = {
+            name: finished(
+                draft,
+                depends=depends[name],
+                mentions=frozenset(references.links.names.get(name, ())),
+                value=references.values[name],
+                reading=self.reading,
+            )
+            for name, draft in drafts.items()
+        }
+        model = header.defaults.model
+        document = self.reading.document
+        workflow = Workflow(
+            name=header.name or FilePath(self.absolute).stem,
+            description=header.description,
+            path=document.name,
+            folder=self.folder,
+            inputs=header.inputs,
+            types=header.types.all(),
+            env=header.env,
+            budget=header.budget,
+            default_model=model if isinstance(model, str) else None,
+            stages=stages,
+            outputs=outputs,
+            warnings=tuple(self.reading.warnings),
+            document=document,
+        )
+        result = self._result(workflow, references)
+        self.library.results[self.absolute] = result
+        return replace(workflow, result=result)
+
+    def _result(self, workflow: Workflow, references: References) -> Type:
+        """Return the type of what a run of this file returns."""
+        if workflow.outputs is not None:
+            return Fields(fields={name: references.infer(value, "", "outputs") for name, value in workflow.outputs.items()})
+        return Fields(fields={name: references.values[name] for name in workflow.results})
+
+    def _outputs(self, data: Any) -> Mapping[str, Value] | None:
+        if data is None:
+            return None
+        given = self.reading.mapping(("outputs",), data, "'outputs'")
+        return {name: self.reading.value(("outputs", name), part, "outputs") for name, part in given.items()}
+
+    def _value(self, draft: Draft) -> Type:
+        """Return the type of what one go of a stage gives."""
+        if draft.output is not None:
+            return draft.output
+        if isinstance(draft.body, Prompt):
+            return STRING
+        if draft.signature is not None:
+            return draft.signature.returns
+        return self.library.results.get(draft.uses, ANY)
+
+    def _model(self, target: str) -> str:
+        return self.modules.check_model(target) if self.library.files.from_disk else ""
+
+    def _signature(self, path: Path, module: str, function: str) -> Signature | None:
+        if not self.library.files.from_disk:
+            return None
+        try:
+            return self.modules.signature(module, function)
+        except NotFound as error:
+            self.reading.problem(path, str(error), error.hint)
+            return None
+
+    def _uses(self, path: Path, target: str) -> str:
+        """Read the other file; return its absolute path, empty where it cannot be used."""
+        absolute = beside(self.folder, target)
+        shown = os.path.normpath(os.path.join(os.path.dirname(self.reading.document.name), target))
+        if len(self.around) > DEEPEST_USES and absolute not in self.around:
+            self.reading.problem(path, f"'uses' nests deeper than {DEEPEST_USES}")
+            return ""
+        try:
+            self.library.add(absolute, shown, self.around)
+        except UnreadableFile as error:
+            self.reading.problem(path, str(error).replace(absolute, target), error.hint)
+            return ""
+        return absolute if absolute in self.library.inputs else ""
+
+    def _check_arguments(self, drafts: Mapping[str, Draft], references: References) -> None:
+        for name, draft in drafts.items():
+            if draft.uses:
+                self._check_inputs(name, draft, self.library.inputs.get(draft.uses, {}), references)
+            elif draft.signature is not None and draft.signature.known:
+                self._check_parameters(name, draft, draft.signature, references)
+
+    def _check_inputs(self, name: str, draft: Draft, inputs: Mapping[str, Input], references: References) -> None:
+        """Check ``with`` against the inputs of the other workflow."""
+        target = getattr(draft.body, "path", "")
+        for given, value in draft.with_.items():
+            if given not in inputs:
+                hint = did_you_mean(given, inputs) or (f"it takes: {listed(inputs)}" if inputs else "it takes none")
+                self.reading.problem(("stages", name, "with", given), f"{target} has no input '{given}'", hint, key=True)
+            else:
+                references.check_argument(name, given, value, inputs[given].type, f"the input '{given}'")
+        missing = [known.name for known in inputs.values() if known.required and known.name not in draft.with_]
+        if missing:
+            self._missing(name, "uses", f"{target} also needs: {listed(missing)}")
+
+    def _check_parameters(self, name: str, draft: Draft, signature: Signature, references: References) -> None:
+        """Check ``with`` against the function's signature."""
+        target = getattr(draft.body, "target", "")
+        if signature.positional:
+            message = f"{target} takes {listed(signature.positional)} by place only, and 'with' gives names"
+            self.reading.problem(("stages", name, "run"), message, "take the '/' out of its signature")
+        parameters = {parameter.name: parameter for parameter in signature.parameters}
+        for given, value in draft.with_.items():
+            if given in parameters:
+                references.check_argument(name, given, value, parameters[given].type, f"the parameter '{given}'")
+            elif not signature.any_name:
+                hint = did_you_mean(given, parameters) or (f"it takes: {listed(parameters)}" if parameters else "it takes none")
+                self.reading.problem(("stages", name, "with", given), f"{target} has no parameter '{given}'", hint, key=True)
+        missing = [known.name for known in signature.parameters if known.required and known.name not in draft.with_]
+        if missing:
+            self._missing(name, "run", f"{target} also needs: {listed(missing)}")
+
+    def _missing(self, name: str, body: str, message: str) -> None:
+        data = self.reading.document.data["stages"][name]
+        path = ("stages", name, "with") if "with" in data else ("stages", name, body)
+        self.reading.problem(path, message, "give it under 'with'", key="with" in data)
+
+    def _warn(
+        self,
+        header: Header,
+        drafts: Mapping[str, Draft],
+        references: References,
+        outputs: Mapping[str, Value] | None,
+    ) -> None:
+        """Keep the warnings about what is never used and about what does not act yet."""
+        for name in header.inputs:
+            if name not in references.links.inputs:
+                self.reading.warning(("inputs", name), f"the input '{name}' is never used", key=True)
+        used = {other for others in references.links.mentions.values() for other in others} | references.links.outputs
+        for name, draft in drafts.items():
+            if outputs is not None and isinstance(draft.body, Prompt) and name not in used:
+                self.reading.warning(("stages", name), f"nothing uses the answer of stage '{name}'", key=True)
+        if header.budget:
+            self.reading.warning(("budget",), "'budget' is read and does not act yet", key=True)

@@ -1,0 +1,120 @@
+"""The settings of a stage that ``defaults`` may hold too: model, strategy, params, timeout, retry, parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowcraft.source import did_you_mean
+from flowcraft.workflow.reading import Path, Reading, plain_kind
+from flowcraft.workflow.schema import Retry, Value
+from flowcraft.workflow.template import OPENING, Template
+from flowcraft.workflow.words import STRATEGIES, later
+
+MOST_PARALLEL = 10_000
+MOST_RETRIES = 1_000
+
+_PARAMS: Mapping[str, tuple[type, ...]] = {
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "min_p": (int, float),
+    "presence_penalty": (int, float),
+    "frequency_penalty": (int, float),
+    "max_tokens": (int,),
+    "seed": (int,),
+    "stop": (str, list),
+    "grammar": (str,),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """What was written; None where nothing was."""
+
+    model: str | Template | None = None
+    params: Mapping[str, Value] = field(default_factory=dict)
+    timeout: float | Template | None = None
+    retry: Retry | None = None
+    parallel: int | Template | None = None
+
+
+def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: str) -> StageSettings:
+    """Read those of the settings that ``data`` holds."""
+
+    def given(key: str) -> tuple[Path, Any]:
+        return (*base, key), data.get(key)
+
+    if "strategy" in data:
+        _strategy(reading, *given("strategy"))
+    return StageSettings(
+        model=_model(reading, *given("model"), stage) if "model" in data else None,
+        params=_params(reading, *given("params"), stage) if "params" in data else {},
+        timeout=_timeout(reading, *given("timeout"), stage) if "timeout" in data else None,
+        retry=_retry(reading, *given("retry")) if "retry" in data else None,
+        parallel=_parallel(reading, *given("parallel"), stage) if "parallel" in data else None,
+    )
+
+
+def _strategy(reading: Reading, path: Path, data: Any) -> None:
+    if data == "single":
+        return
+    if data in STRATEGIES:
+        reading.problem(path, later(str(data)), "write single")
+        return
+    hint = did_you_mean(str(data), STRATEGIES) or "write single"
+    reading.problem(path, f"unknown strategy '{data}'", hint)
+
+
+def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Template | None:
+    if isinstance(data, str) and OPENING in data and stage:
+        return reading.template(path, data, "model", stage)
+    name = reading.plain(path, data, "'model'")
+    if isinstance(data, str) and not name.strip():
+        reading.problem(path, "'model' is empty", "name a tier, an alias or a model")
+    return name or None
+
+
+def _params(reading: Reading, path: Path, data: Any, stage: str) -> Mapping[str, Value]:
+    params = reading.mapping(path, data, "'params'")
+    for name, value in params.items():
+        kinds = _PARAMS.get(name)
+        templated = isinstance(value, str) and OPENING in value
+        if kinds and not templated and (isinstance(value, bool) or not isinstance(value, (*kinds, type(None)))):
+            wanted = {int: "a whole number", str: "text"}.get(kinds[0], "a number")
+            wanted = "a number" if float in kinds else wanted
+            reading.problem((*path, name), f"'{name}' must be {wanted}, not {plain_kind(value)}")
+    return {name: reading.value((*path, name), value, "params", stage) for name, value in params.items()}
+
+
+def _timeout(reading: Reading, path: Path, data: Any, stage: str) -> float | Template | None:
+    if isinstance(data, str) and OPENING in data:
+        return _whole(reading, path, data, "timeout", stage)
+    return reading.duration(path, data, "'timeout'")
+
+
+def _parallel(reading: Reading, path: Path, data: Any, stage: str) -> int | Template | None:
+    if isinstance(data, str) and OPENING in data:
+        return _whole(reading, path, data, "parallel", stage)
+    return reading.whole_number(path, data, "'parallel'", 1, MOST_PARALLEL)
+
+
+def _whole(reading: Reading, path: Path, data: str, key: str, stage: str) -> Template | None:
+    template = reading.template(path, data, key, stage)
+    if template is not None and template.whole is None:
+        reading.problem(path, f"'{key}' must be one value", f'write {key}: "${{{{ inputs.x }}}}"')
+        return None
+    return template
+
+
+def _retry(reading: Reading, path: Path, data: Any) -> Retry | None:
+    if not isinstance(data, Mapping):
+        most = reading.whole_number(path, data, "'retry'", 0, MOST_RETRIES)
+        return None if most is None else Retry(max=most)
+    reading.choose(path, data, ("max", "backoff"), "'retry'")
+    if "max" not in data:
+        reading.problem(path, "'retry' lacks 'max'", "write {max: 2, backoff: 5s}")
+        return None
+    most = reading.whole_number((*path, "max"), data["max"], "'max'", 0, MOST_RETRIES)
+    backoff = reading.duration((*path, "backoff"), data["backoff"], "'backoff'") if "backoff" in data else 1.0
+    return None if most is None or backoff is None else Retry(max=most, backoff=backoff)

@@ -1,0 +1,99 @@
+"""The words of the language: every key, what it is for, and which bodies take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowcraft.workflow.expressions import FUNCTIONS
+
+STAGE_NAME = r"[a-z_][a-z0-9_]*"
+
+RESERVED = frozenset({"inputs", "env", "run", "item", "index", "iteration", "judge", "null", "true", "false", *FUNCTIONS})
+"""Names that no stage and no input may have, besides Python's keywords."""
+
+TOP_KEYS: Mapping[str, str] = {
+    "flowcraft": "The version of the language: 1. Required.",
+    "name": "The workflow's name; without it, the name of the file.",
+    "description": "What the workflow is for.",
+    "inputs": "What the workflow is given: a name and a type each, with '= default' and '(description)'.",
+    "types": "Names for types that are used more than once.",
+    "env": "The environment names that this file may read. Their values are treated as secrets.",
+    "budget": "What the run may spend: usd, calls, tokens, time.",
+    "defaults": "What stages take that do not say otherwise: model, strategy, params, timeout, retry, parallel.",
+    "stages": "The units of work, by name. Required.",
+    "outputs": "What the workflow returns; without it, the stages that no other stage mentions or needs.",
+}
+
+LATER_TOP_KEYS = frozenset({"agents", "mcp", "finally"})
+"""Words of the language that are refused until they are carried out."""
+
+DEFAULT_KEYS = ("model", "strategy", "params", "timeout", "retry", "parallel")
+BUDGET_KEYS = ("usd", "calls", "tokens", "time")
+STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
+
+BODIES: Mapping[str, str] = {
+    "prompt": "One question to a model; a template, or {file: path}.",
+    "run": "A Python function, package.module:function, sync or async; looked up beside the workflow file first.",
+    "uses": "Another workflow file, as a part of this run.",
+}
+
+LATER_STAGE_KEYS = frozenset(
+    {
+        "shell",
+        "approve",
+        "crew",
+        "agent",
+        "stages",
+        "until",
+        "max",
+        "judge",
+        "cache",
+        "confidence",
+        "attach",
+        "tools",
+        "choices",
+        "history",
+    }
+)
+LATER_BODIES = frozenset({"shell", "approve", "crew", "stages"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageKey:
+    """A key of a stage. ``bodies`` names the bodies that take it; None: all do."""
+
+    description: str
+    bodies: frozenset[str] | None = None
+
+
+STAGE_KEYS: Mapping[str, StageKey] = {
+    "needs": StageKey(description="Stages that must be settled first, where no data says so."),
+    "when": StageKey(description="An expression; the stage runs only if it is true, else it is skipped and null."),
+    "each": StageKey(description="A list or an expression that gives one: the stage runs once per element (item, index)."),
+    "parallel": StageKey(description="How many elements at a time (1)."),
+    "timeout": StageKey(description="How long one element may take, all its tries included: 500ms, 30s, 5m, 24h, 7d."),
+    "retry": StageKey(description="So many more goes of the body: a number, or {max, backoff}."),
+    "on_error": StageKey(description="fail (default), or continue: the stage is null and its error is in the run's record."),
+    "with": StageKey(description="Arguments of the function or inputs of the workflow.", bodies=frozenset({"run", "uses"})),
+    "output": StageKey(description="The type of the result, which is checked.", bodies=frozenset({"prompt", "run"})),
+    "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt"})),
+    "params": StageKey(
+        description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
+    ),
+    "system": StageKey(description="The system message; a template, or {file: path}.", bodies=frozenset({"prompt"})),
+    "strategy": StageKey(description="How the question is asked: single.", bodies=frozenset({"prompt"})),
+}
+
+
+def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]]) -> bool:
+    """Say whether ``body`` takes the stage key ``key``; ``plugin_takes`` says it for plugins' bodies."""
+    bodies = STAGE_KEYS[key].bodies
+    if bodies is None:
+        return True
+    return key in plugin_takes[body] if body in plugin_takes else body in bodies
+
+
+def later(word: str) -> str:
+    """Return what is said of a word that is not carried out yet."""
+    return f"'{word}' is a word of the language that this version does not carry out yet"
