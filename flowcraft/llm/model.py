@@ -27,7 +27,7 @@ from flowcraft.plugin.provider import Provider
 from flowcraft.redaction import Redactor
 
 FIRST_LISTED = "*"
-"""The model's name where nobody says which: the first that the server lists."""
+"""The model's name where nobody says which: the first that the server lists, else the provider's own name."""
 
 
 class ProviderSource(Protocol):
@@ -131,6 +131,10 @@ class ProviderLLM:
         raise failure
 
     async def _ask_for_model(self, provider: Provider) -> None:
+        if type(provider).list_models is Provider.list_models:
+            # It cannot say which models it has, so it has one, of its own name.
+            self._model = provider.section
+            return
         listed = await provider.list_models()
         if not listed:
             raise ModelNotFound("the server lists no model; name one in settings, or load one")

@@ -20,7 +20,11 @@ Explain = Callable[[tuple[str | int, ...], str], Problem]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSection:
-    """One provider as settings and environment describe it. ``missing`` says what keeps it from being configured."""
+    """One provider as settings and environment describe it.
+
+    ``missing`` says what keeps it from being configured. Keys of ``config`` that are ``loose`` are left out where the plugin
+    does not know them.
+    """
 
     name: str
     type: str = ""
@@ -29,6 +33,7 @@ class ProviderSection:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     default_model: str = ""
     missing: str = ""
+    loose: frozenset[str] = frozenset()
 
 
 class Catalog(Protocol):
@@ -65,7 +70,9 @@ class Source:
         self.made: Provider | None = None
         self.presets = {info.model: info for info in known}
         self.default_model = section.default_model or preset.default_model or next(iter(section.models), "")
-        self._config = cls.Config.model_validate({**preset.config, **section.config})
+        unknown = section.loose - cls.Config.model_fields.keys()
+        given = {key: value for key, value in section.config.items() if key not in unknown}
+        self._config = cls.Config.model_validate({**preset.config, **given})
         self._lock = threading.Lock()
 
     def get(self) -> Provider:
@@ -108,7 +115,8 @@ class Registry:
     """Finds models by name among providers.
 
     A name is an alias, ``provider:id``, an id that settings or a preset list, or the name of a provider, which means its
-    default model. An id that nobody lists belongs to ``default_provider``.
+    default model. An id that nobody lists belongs to ``default_provider``. ``unlisted`` is asked for providers that have no
+    section, such as presets.
     """
 
     def __init__(
@@ -119,12 +127,14 @@ class Registry:
         aliases: Mapping[str, str] | None = None,
         default_provider: str = "",
         explain: Explain | None = None,
+        unlisted: Callable[[str], ProviderSection | None] = lambda name: None,
     ) -> None:
         self._sections = {section.name: section for section in sections}
         self._catalog = catalog
         self._aliases = dict(aliases or {})
         self._default = default_provider
         self._explain = explain
+        self._unlisted = unlisted
         self._sources: dict[str, Source] = {}
         self._lock = threading.RLock()
 
@@ -200,16 +210,20 @@ class Registry:
 
     def _place(self, name: str) -> tuple[ProviderSection | None, str]:
         """Return the section that ``name`` belongs to, and the model's id; the id is empty for a section's default model."""
-        if name in self._sections:
-            return self._sections[name], ""
+        if section := self._section(name):
+            return section, ""
         before, colon, model = name.partition(":")
-        if colon and before in self._sections:
-            return self._sections[before], model
+        if colon and (section := self._section(before)):
+            return section, model
         listing = next((section for section in self._sections.values() if name in section.models), None)
         listing = listing or next((source.section for source in self._usable() if source.lists(name)), None)
-        if listing is not None:
-            return listing, name
-        return self._sections.get(self._default), name
+        return listing or self._section(self._default), name
+
+    def _section(self, name: str) -> ProviderSection | None:
+        section = self._sections.get(name)
+        if section is None and name and (section := self._unlisted(name)):
+            self.add(section)
+        return section
 
     def _usable(self) -> list[Source]:
         found = []

@@ -50,11 +50,11 @@ async def test_a_model_that_follows_schemas_gets_the_schema_and_no_instruction(s
     assert told(asked) == "who?"
 
 
-async def test_a_model_that_writes_json_gets_both(staged: Any, info_of: Any) -> None:
+async def test_a_model_that_writes_json_gets_an_instruction_and_is_held_to_an_object(staged: Any, info_of: Any) -> None:
     stage = staged({"a": [ADA]}, infos={"a": info_of("a", json_object=True)})
     await stage.chain.chat("who?", output=OUTPUT)
     asked = stage.fake.asked[0][1]
-    assert asked.output == OUTPUT
+    assert asked.output == OutputSpec(schema={"type": "object"}, name="person", strict=False)
     assert json.dumps(PERSON, separators=(",", ":")) in told(asked)
 
 

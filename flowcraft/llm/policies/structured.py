@@ -24,9 +24,10 @@ _WRAPPED = "value"
 class Structured:
     """Asks for the request's ``output`` and puts what came, parsed and checked, into ``parsed``.
 
-    A model that is known to follow schemas gets the schema; one that is known to write JSON gets it with an instruction;
-    any other gets the instruction alone. An answer that does not fit is shown to ``mender`` (the same model, if None) once,
-    with what is wrong; after that it is InvalidOutput. A stream is checked at its end and never mended.
+    A model that is known to follow schemas gets the schema; any other gets an instruction with the schema, and one that is
+    known to write JSON is held to some JSON object besides. An answer that does not fit is shown to ``mender`` (the same
+    model, if None) once, with what is wrong; after that it is InvalidOutput. A stream is checked at its end and never
+    mended.
     """
 
     def __init__(self, inner: LLM, info: ModelInfo, mode: Mode, repair: bool, mender: LLM | None = None) -> None:
@@ -86,7 +87,11 @@ class Structured:
         if self._schema:
             return request if _is_object(output.schema) else replace(request, output=_wrap(output))
         messages = _instructed(request.messages, output.schema)
-        return replace(request, messages=messages, output=output if self._object else None)
+        # A schema that says no more than "object" is how one asks for JSON of any shape.
+        shapeless = (
+            replace(output, schema={"type": "object"}, strict=False) if self._object and _is_object(output.schema) else None
+        )
+        return replace(request, messages=messages, output=shapeless)
 
     def _fitted(self, response: ChatResponse, output: OutputSpec) -> ChatResponse:
         if self._schema and not _is_object(output.schema):

@@ -1,0 +1,5 @@
+"""LLMManager, the public entry to chains of models: settings, plugins and statistics brought together."""
+
+from flowcraft.manager.llm_manager import FastestModel, GeneratedResponse, LLMManager
+
+__all__ = ["FastestModel", "GeneratedResponse", "LLMManager"]

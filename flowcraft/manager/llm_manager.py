@@ -1,0 +1,335 @@
+"""LLMManager: for a tier, a stage, a task or a model's name the chain that answers. Needs nothing else around it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from flowcraft.discovery import Plugins, discover
+from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable, SettingsError
+from flowcraft.events import Bus, Said
+from flowcraft.llm.chain import Chain, ChainLabels, Question
+from flowcraft.llm.composer import ChainSpec, Workshop, compose
+from flowcraft.llm.health import BreakerRules, HealthBoard
+from flowcraft.llm.policies.recording import Recorder
+from flowcraft.llm.ports import CallStore, ModelStatistics
+from flowcraft.llm.statistics import Statistics
+from flowcraft.manager.providers import registry_of, section_of
+from flowcraft.manager.records import Fan, KeptStore, Sink
+from flowcraft.plugin.capabilities import CAPABILITY_NAMES, ModelInfo
+from flowcraft.plugin.chat import ChatResponse, TextDelta
+from flowcraft.plugin.hooks import Preset
+from flowcraft.plugin.provider import Provider
+from flowcraft.redaction import Redactor
+from flowcraft.settings import Choice, Settings, load_settings, tier_names
+from flowcraft.source import did_you_mean
+
+OFFLINE = "offline"
+STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
+
+P = TypeVar("P", bound=type[Provider])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedResponse:
+    """What ``generate_response`` returns: an answer, or the error that stood in its way. ``response_time`` is in seconds."""
+
+    success: bool
+    content: str = ""
+    model_name: str = ""
+    response_time: float = 0.0
+    error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastestModel:
+    """A model and the median of the seconds that its last answers took, None without any."""
+
+    name: str
+    provider: str = ""
+    response_time: float | None = None
+
+
+class LLMManager:
+    """Chains of models by tier, stage or name, made of settings, plugins and statistics.
+
+    ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Statistics are
+    kept in the database that settings name, or in ``store``. Every call is handed to ``sinks`` and, as an event, to ``bus``.
+    Made without a running loop, it can be used from one ``asyncio.run`` after the other, and from threads. Use it as an
+    async context manager, or call ``aclose``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | str | Path | None = None,
+        *,
+        plugins: Plugins | None = None,
+        store: CallStore | None = None,
+        statistics: Statistics | None = None,
+        sinks: Sequence[Sink] = (),
+        bus: Bus | None = None,
+    ) -> None:
+        self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
+        self.plugins = plugins or _discovered(self.settings)
+        self._store = store or (KeptStore(self.settings.storage) if statistics is None else None)
+        self._statistics = statistics or Statistics(self._store)
+        self._sinks = tuple(sinks)
+        self._bus = bus
+        self._registered: list[str] = []
+        self._said: set[str] = set()
+        self._chains: dict[tuple[Any, ...], Chain] = {}
+        self._workshop = self._open_workshop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the providers' connections and save what statistics still hold."""
+        for provider in self._workshop.registry.made():
+            await provider.aclose()
+        await asyncio.to_thread(self._statistics.close)
+        if isinstance(self._store, KeptStore):
+            self._store.close()
+
+    # -- chains
+
+    def llm(
+        self,
+        tier_or_model: str | None = None,
+        *,
+        stage: str | None = None,
+        task: str | None = None,
+        strategy: str | None = None,
+        require: Iterable[str] = (),
+        allow: Iterable[str] | None = None,
+        order: str | None = None,
+    ) -> Chain:
+        """Return the chain for a tier, an alias or a model, for a stage's tier, or the default chain.
+
+        ``task`` is a label that statistics are kept by; ``require`` names capabilities that every answer needs; ``allow``
+        confines the chain to providers, models or ``provider:model`` ids. Raises SettingsError where a provider's settings
+        are wrong.
+        """
+        confined = None if allow is None else frozenset(allow)
+        key = (tier_or_model, stage, task, strategy, frozenset(require), confined, order)
+        chain = self._chains.get(key)
+        if chain is None:
+            chain = self._chains[key] = self._composed(key)
+        return chain
+
+    def written(self, tier_or_model: str | None = None, *, stage: str | None = None) -> dict[str, Any]:
+        """Return a chain as settings write it, JSON-like: never what is available now, nor in what order."""
+        choice = self.settings.chain_for(model=tier_or_model, stage=stage)
+        named = tier_or_model or self.settings.llm.model_names()
+        return {
+            "tier": choice.tier,
+            "roles": [[role, list(names)] for role, names in choice.roles if role != OFFLINE] if named else [],
+            "strategy": self.settings.llm.strategy,
+            "params": self._params(),
+        }
+
+    def with_settings(self, settings: Settings) -> LLMManager:
+        """Return a manager of the same plugins, statistics and sinks by other settings."""
+        other = LLMManager(settings, plugins=self.plugins, statistics=self._statistics, sinks=self._sinks, bus=self._bus)
+        for name in self._registered:
+            other._add_registered(name)
+        return other
+
+    @overload
+    def register_provider(self, name: str, provider: None = None) -> Callable[[P], P]: ...
+    @overload
+    def register_provider(self, name: str, provider: type[Provider] | Preset) -> type[Provider] | Preset: ...
+    def register_provider(self, name: str, provider: type[Provider] | Preset | None = None) -> Any:
+        """Offer ``provider`` under ``name`` in this process; without ``provider``, a decorator of its class."""
+        if provider is None:
+            return lambda cls: self.register_provider(name, cls)
+        self.plugins.register_provider(name, provider)
+        self._add_registered(name)
+        return provider
+
+    # -- what is known
+
+    @property
+    def tiers(self) -> frozenset[str]:
+        """The names of all tiers."""
+        return tier_names(self.settings)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Every name that a model is known by: aliases, models that are listed, providers."""
+        registry = self._workshop.registry
+        listed = [info.model for info in registry.infos()]
+        providers = [section.name for section in registry.sections]
+        return tuple(dict.fromkeys([*self.settings.llm.aliases, *listed, *providers, OFFLINE]))
+
+    def knows_model(self, name: str) -> bool | None:
+        """Say whether a model can be asked by ``name``: True if listed, False if nobody could, None if that will be seen."""
+        registry = self._workshop.registry
+        if name in self.settings.llm.aliases or any(name in section.models for section in registry.sections):
+            return True
+        found = registry.find(name)
+        if found.source is None:
+            return None if found.info.provider else False
+        listed = found.source.lists(found.info.model) or name == found.info.provider or found.info.offline
+        return True if listed else None
+
+    def models(self) -> list[tuple[str, ModelInfo, str]]:
+        """Return role, facts and the reason not to be asked of every model of the default chain, then of all others listed."""
+        links = self.llm().links
+        chained = {link.info.id for link in links}
+        others = [info for info in self._workshop.registry.infos() if info.id not in chained]
+        return [*((link.role, link.info, link.skip) for link in links), *(("", info, "") for info in others)]
+
+    def statistics(self, stage: str | None = None) -> list[ModelStatistics]:
+        """Return the statistics of every model, of one stage's calls if given. Reads the database."""
+        return self._statistics.all(stage)
+
+    # -- the seeds' calls
+
+    async def generate_response(
+        self, prompt: str, use_fastest: bool = True, use_parallel: bool = False, **params: Any
+    ) -> GeneratedResponse:
+        """Answer ``prompt``; what keeps models from answering is told in ``error`` and not raised."""
+        chain = self.llm(strategy="best_of_two" if use_parallel else None, order="fastest" if use_fastest else None)
+        began = time.monotonic()
+        try:
+            response = await chain.chat(prompt, **params)
+        except (LLMError, BudgetExceeded, ServiceUnavailable) as error:
+            seconds = time.monotonic() - began
+            return GeneratedResponse(success=False, response_time=seconds, error=str(error), notes=chain.notes)
+        return GeneratedResponse(
+            success=True,
+            content=response.text,
+            model_name=response.model,
+            response_time=response.seconds,
+            notes=chain.notes,
+        )
+
+    def get_fastest_model(self) -> FastestModel:
+        """Return the model of the default chain with the least median time; without data, the first that can be asked."""
+        links = [link for link in self.llm().links if link.llm is not None] or list(self.llm().links)
+        if not links:
+            raise SettingsError("no model is configured; set a key in the environment or name a model in settings")
+        medians = {link.info.id: self._statistics.median(link.info.provider, link.info.model) for link in links}
+        timed = [link for link in links if medians[link.info.id] is not None and not link.info.offline]
+        best = min(timed, key=lambda link: medians[link.info.id] or 0.0, default=links[0])
+        return FastestModel(name=best.info.model, provider=best.info.provider, response_time=medians[best.info.id])
+
+    async def chat_completion(self, messages: Question, stage_name: str | None = None, **params: Any) -> ChatResponse:
+        """Answer by the chain that settings give to the stage."""
+        return await self.llm(stage=stage_name).chat(messages, **params)
+
+    async def stream_completion(
+        self, messages: Question, stage_name: str | None = None, **params: Any
+    ) -> AsyncGenerator[str, None]:
+        """Answer in pieces of plain text by the chain that settings give to the stage."""
+        async with self.llm(stage=stage_name).stream(messages, **params) as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    yield event.text
+
+    def get_current_model_info(self, stage: str | None = None) -> dict[str, str]:
+        """Return provider, model and type (the tier's name, else the role) of the model that answers a stage first."""
+        chain = self.llm(stage=stage)
+        link = next((link for link in chain.links if link.llm is not None), next(iter(chain.links), None))
+        if link is None:
+            return {"provider": "", "model": "", "type": chain.labels.tier}
+        return {"provider": link.info.provider, "model": link.info.model, "type": chain.labels.tier or link.role}
+
+    # -- wiring
+
+    def _open_workshop(self) -> Workshop:
+        breaker = self.settings.llm.breaker
+        rules = BreakerRules(calls=breaker.calls, share=breaker.share, window=breaker.window, open=breaker.open)
+        return Workshop(
+            registry=registry_of(self.settings, self.plugins),
+            recorder=Recorder(Fan(self._statistics, self._sinks, self._bus)),
+            statistics=self._statistics,
+            health=HealthBoard(rules),
+            redactor=Redactor(self.settings.secrets),
+        )
+
+    def _add_registered(self, name: str) -> None:
+        self._registered.append(name)
+        self._workshop.registry.add(section_of(self.settings, name))
+        self._chains.clear()
+
+    def _composed(self, key: tuple[Any, ...]) -> Chain:
+        name, stage, task, strategy, require, allow, order = key
+        llm = self.settings.llm
+        choice = self.settings.chain_for(model=name, stage=stage)
+        unknown = sorted(require - set(CAPABILITY_NAMES))
+        if unknown:
+            raise SettingsError(f"there is no capability {unknown[0]!r}{_or_meant(unknown[0], CAPABILITY_NAMES)}")
+        notes = self._notes(strategy or llm.strategy, order or llm.order)
+        spec = ChainSpec(
+            models=self._models(choice),
+            labels=ChainLabels(tier=choice.tier, stage=stage or "", task=task or "", strategy=strategy or llm.strategy),
+            timeout=llm.timeout,
+            deadline=llm.answer_deadline,
+            retries=llm.retry_attempts,
+            order=order or llm.order,
+            mode=llm.structured.mode if llm.structured.mode in ("native", "text") else "auto",
+            repair=llm.structured.repair,
+            params=self._params(),
+            require=require,
+            allow=allow,
+            notes=notes,
+        )
+        return compose(spec, self._workshop, self._mender(spec))
+
+    def _models(self, choice: Choice) -> tuple[tuple[str, str], ...]:
+        models = tuple((role, name) for role, names in choice.roles for name in names)
+        if self._registered and all(role == OFFLINE for role, _ in models):
+            # Nothing else is configured, so what the program itself registered is what it means to use.
+            return (("default", self._registered[0]), *(models if self.settings.llm.offline == "allow" else ()))
+        return models
+
+    def _mender(self, spec: ChainSpec) -> Any:
+        name = self.settings.llm.structured.repair_model
+        if not name or not spec.repair:
+            return None
+        mending = replace(
+            spec, models=self._models(self.settings.chain_for(model=name)), repair=False, params={}, require=frozenset()
+        )
+        return compose(mending, self._workshop).llm
+
+    def _params(self) -> dict[str, Any]:
+        given = self.settings.llm.params.model_dump(exclude_none=True, exclude={"stream"})
+        return {name: value for name, value in given.items() if value not in ((), {})}
+
+    def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
+        if strategy not in STRATEGIES:
+            raise SettingsError(
+                f"there is no strategy {strategy!r} (known: {', '.join(STRATEGIES)}){_or_meant(strategy, STRATEGIES)}"
+            )
+        notes = []
+        if strategy != "single":
+            notes.append(f"strategy {strategy} is not built yet: one model after the other is asked")
+        if order == "best":
+            notes.append("order best is not built yet: models are asked as listed")
+        for note in notes:
+            if note not in self._said and self._bus is not None:
+                self._said.add(note)
+                self._bus.emit(Said(level="warning", message=note, time=time.time()))
+        return tuple(notes)
+
+
+def _discovered(settings: Settings) -> Plugins:
+    return discover(allow=settings.plugins.allow, deny=settings.plugins.deny, environ=settings.environment)
+
+
+def _or_meant(word: str, words: Iterable[str]) -> str:
+    hint = did_you_mean(word, words)
+    return f"; {hint}" if hint else ""

@@ -1,0 +1,69 @@
+"""Where call records go: to everybody who takes them, and into a database that is opened when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from flowcraft.events import Bus, CallFinished
+from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+from flowcraft.llm.statistics import Statistics
+
+Sink = Callable[[CallRecord], None]
+
+
+class Fan:
+    """Hands every record on to all who take records."""
+
+    def __init__(self, statistics: Statistics, sinks: Sequence[Sink], bus: Bus | None) -> None:
+        self._statistics = statistics
+        self._sinks = sinks
+        self._bus = bus
+
+    def record(self, record: CallRecord) -> None:
+        """Hand ``record`` on."""
+        self._statistics.record(record)
+        for sink in self._sinks:
+            sink(record)
+        if self._bus is not None:
+            self._bus.emit(
+                CallFinished(run=record.run, stage=record.stage, time=time.time(), path=record.path, attempt=record.attempt)
+            )
+
+
+class KeptStore:
+    """The call store of a database that is opened when it is first needed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._database: Any = None
+
+    def _opened(self) -> CallStore:
+        from flowcraft.storage import Database, SqlCallStore
+
+        with self._lock:
+            if self._database is None:
+                self._database = Database(self._url)
+            return SqlCallStore(self._database)
+
+    def add(self, records: Sequence[CallRecord]) -> None:
+        """Store records in one transaction."""
+        self._opened().add(records)
+
+    def latest(self, per_model: int = 1000, after: int = 0) -> tuple[int, Iterable[CallRecord]]:
+        """Return the last records of each model behind row ``after``."""
+        return self._opened().latest(per_model, after)
+
+    def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
+        """Return the statistics of every model."""
+        return self._opened().statistics(stage)
+
+    def close(self) -> None:
+        """Close the database; the next call opens it again."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
