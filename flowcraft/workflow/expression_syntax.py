@@ -191,16 +191,27 @@ class _Builder:
         self.indent = indent
         self.read_file = read_file
         self.bytes = None if line.isascii() else line.encode()
+        self.makers: Mapping[type[ast.expr], Callable[[Any, int], Node]] = {
+            ast.Constant: self.constant,
+            ast.Name: self.name,
+            ast.Attribute: self.attribute,
+            ast.Subscript: self.subscript,
+            ast.List: self.list,
+            ast.BoolOp: self.both,
+            ast.UnaryOp: self.unary,
+            ast.IfExp: self.choice,
+            ast.Compare: self.comparison,
+            ast.Call: self.call,
+        }
 
     def build(self, node: ast.expr, depth: int) -> Node:
         place = self.place(node)
         if depth > DEEPEST:
             raise ExpressionError(f"nested deeper than {DEEPEST}", offset=place["start"])
-        make = getattr(self, f"make_{type(node).__name__}", None)
+        make = self.makers.get(type(node))
         if make is None:
             raise self.refused(node)
-        made: Node = make(node, depth)
-        return replace(made, **place)
+        return replace(make(node, depth), **place)
 
     def place(self, node: ast.expr) -> dict[str, int]:
         """Return start and end in characters; Python counts bytes."""
@@ -221,7 +232,7 @@ class _Builder:
             return self.error(node, "several values", "write a list: [a, b]")
         return self.error(node, "this is not part of the language", run)
 
-    def make_Constant(self, node: ast.Constant, depth: int) -> Node:  # noqa: N802  # named after Python's nodes
+    def constant(self, node: ast.Constant, depth: int) -> Node:
         value: Any = node.value
         if isinstance(value, float) and not math.isfinite(value):
             raise self.error(node, "this number is too large")
@@ -229,28 +240,28 @@ class _Builder:
             raise self.error(node, "half of a character (a lone surrogate)")
         return Constant(constant=value)
 
-    def make_Name(self, node: ast.Name, depth: int) -> Node:  # noqa: N802
+    def name(self, node: ast.Name, depth: int) -> Node:
         if node.id in _CONSTANTS:
             return Constant(constant=_CONSTANTS[node.id])
         if node.id in FUNCTIONS:
             raise self.error(node, f"'{node.id}' is a function", FUNCTIONS[node.id])
         return Name(name=node.id)
 
-    def make_Attribute(self, node: ast.Attribute, depth: int) -> Node:  # noqa: N802
+    def attribute(self, node: ast.Attribute, depth: int) -> Node:
         end = self.place(node)["end"]
         return Attribute(of=self.build(node.value, depth + 1), name=node.attr, name_start=end - len(node.attr))
 
-    def make_Subscript(self, node: ast.Subscript, depth: int) -> Node:  # noqa: N802
+    def subscript(self, node: ast.Subscript, depth: int) -> Node:
         return Index(of=self.build(node.value, depth + 1), index=self.build(node.slice, depth + 1))
 
-    def make_List(self, node: ast.List, depth: int) -> Node:  # noqa: N802
+    def list(self, node: ast.List, depth: int) -> Node:
         return ListNode(elements=tuple(self.build(element, depth + 1) for element in node.elts))
 
-    def make_BoolOp(self, node: ast.BoolOp, depth: int) -> Node:  # noqa: N802
+    def both(self, node: ast.BoolOp, depth: int) -> Node:
         word = "and" if isinstance(node.op, ast.And) else "or"
         return Both(word=word, operands=tuple(self.build(operand, depth + 1) for operand in node.values))
 
-    def make_UnaryOp(self, node: ast.UnaryOp, depth: int) -> Node:  # noqa: N802
+    def unary(self, node: ast.UnaryOp, depth: int) -> Node:
         operand = self.build(node.operand, depth + 1)
         if isinstance(node.op, ast.Not):
             return Not(operand=operand)
@@ -259,18 +270,18 @@ class _Builder:
             raise self.error(node, "a sign stands only before a number", "compute it in a function ('run')")
         return Constant(constant=-number if isinstance(node.op, ast.USub) else number)
 
-    def make_IfExp(self, node: ast.IfExp, depth: int) -> Node:  # noqa: N802
+    def choice(self, node: ast.IfExp, depth: int) -> Node:
         condition, then, otherwise = (self.build(part, depth + 1) for part in (node.test, node.body, node.orelse))
         return Choice(condition=condition, then=then, otherwise=otherwise)
 
-    def make_Compare(self, node: ast.Compare, depth: int) -> Node:  # noqa: N802
+    def comparison(self, node: ast.Compare, depth: int) -> Node:
         words = [_COMPARISONS.get(type(word), "is") for word in node.ops]
         if "is" in words:
             raise self.error(node, "'is' is not carried out", "write '=='")
         operands = [self.build(operand, depth + 1) for operand in node.comparators]
         return Comparison(first=self.build(node.left, depth + 1), rest=tuple(zip(words, operands, strict=True)))
 
-    def make_Call(self, node: ast.Call, depth: int) -> Node:  # noqa: N802
+    def call(self, node: ast.Call, depth: int) -> Node:
         if not isinstance(node.func, ast.Name):
             raise self.error(node, "values cannot be called", f"the functions are: {', '.join(FUNCTIONS)}")
         name = node.func.id
