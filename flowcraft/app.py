@@ -22,7 +22,7 @@ from flowcraft.plugin import Preset, Provider
 from flowcraft.redaction import Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.storage import Database, SqlCallStore, SqlRunStore
-from flowcraft.workflow import Facts, Workflow, bind_inputs, check_workflow, load_workflow
+from flowcraft.workflow import Facts, Workflow, bind_inputs, check_workflow, environment_names, load_workflow
 
 SNAPSHOT_VERSION = 1
 
@@ -84,7 +84,7 @@ class FlowCraft:
         self.bus = Bus()
         self.database = Database(self.settings.storage)
         self.engine = Engine(SqlRunStore(self.database), self.bus)
-        self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,))
+        self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,), bus=self.bus)
         self.plugins = self.manager.plugins
         self._managers: list[LLMManager] = [self.manager]
 
@@ -133,7 +133,7 @@ class FlowCraft:
 
     def facts(self, workflow: Workflow) -> Facts:
         """Return what the check of a workflow needs to know of models and environment."""
-        unset = frozenset(name for name in workflow.env if name not in os.environ)
+        unset = frozenset(name for name in environment_names(workflow) if name not in os.environ)
         return Facts(
             tiers=self.manager.tiers,
             knows_model=self.manager.knows_model,
@@ -189,7 +189,7 @@ class FlowCraft:
         if snapshot.get("v") != SNAPSHOT_VERSION:
             raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
         workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
-        missing = [name for name in workflow.env if name not in os.environ]
+        missing = sorted(name for name in environment_names(workflow) if name not in os.environ)
         if missing:
             raise WorkflowError(f"run {row.id} needs the environment names {', '.join(missing)}; set them and resume again")
         manager = self._manager_of(snapshot["settings"])
@@ -211,8 +211,7 @@ class FlowCraft:
         return manager
 
     def _redactor(self, workflow: Workflow | None) -> Redactor:
-        env = [os.environ[name] for name in (workflow.env if workflow else ()) if name in os.environ]
-        return Redactor([*self.settings.secrets, *env])
+        return Redactor([*self.settings.secrets, *_environment(workflow).values()])
 
     async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:
         row = start.run
@@ -222,7 +221,7 @@ class FlowCraft:
             models=_Models(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
             redactor=self._redactor(workflow),
-            env={name: os.environ[name] for name in workflow.env if name in os.environ},
+            env=_environment(workflow),
             folder=row.folder,
             date=str(row.snapshot.get("date", "")),
         )
@@ -285,6 +284,12 @@ class _Spent:
     @property
     def instead(self) -> bool:
         return bool(self._offline & self._real)
+
+
+def _environment(workflow: Workflow | None) -> dict[str, str]:
+    """Return the values of the environment names that a workflow and its parts may read."""
+    names = environment_names(workflow) if workflow is not None else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _new_id(now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ MARKS = {
     "failed": ("✗", "red"),
     "stopped": ("·", "dim"),
 }
+
+
+_PLACES = re.compile(r"\[\d+\]|~\d+")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,7 +65,9 @@ class Progress:
         with self.lock:
             self._take(event)
 
-    def _row(self, stage: str) -> Row:
+    def row(self, path: str) -> Row:
+        """Return the row of a stage; those below the elements of a list share one."""
+        stage = _PLACES.sub("", path)
         row = self.rows.get(stage)
         if row is None:
             row = self.rows[stage] = Row(name=stage.rpartition("/")[2], depth=stage.count("/"))
@@ -70,15 +76,15 @@ class Progress:
     def _take(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             for stage in event.stages:
-                self._row(stage)
+                self.row(stage)
         elif isinstance(event, StageStarted):
-            row = self._row(event.stage)
+            row = self.row(event.stage)
             row.state, row.begun, row.elements = "running", time.monotonic(), event.elements
         elif isinstance(event, ElementFinished):
-            row = self._row(event.stage)
+            row = self.row(event.stage)
             row.done, row.elements = event.done, event.elements
         elif isinstance(event, StageFinished):
-            row = self._row(event.stage)
+            row = self.row(event.stage)
             row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
         elif isinstance(event, CallFinished):
             self._call(event)
@@ -86,7 +92,7 @@ class Progress:
             self.notes.append(event.message)
 
     def _call(self, event: CallFinished) -> None:
-        row, attempt = self._row(event.stage), event.attempt
+        row, attempt = self.row(event.path or event.stage), event.attempt
         if attempt.outcome == "skipped":
             return
         row.calls += 1
@@ -193,7 +199,7 @@ class LineView:
     def _details(self, event: StageFinished) -> str:
         if event.state == "skipped" or event.reason:
             return f": {event.reason}"
-        row = self.progress.rows[event.stage]
+        row = self.progress.row(event.stage)
         told = [f"{event.seconds:.1f} s"]
         if row.model:
             told.append(row.model)

@@ -21,7 +21,7 @@ from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged, RunFenced, StageFailed
-from flowcraft.events import Bus, CallFinished, Event, RunFinished, RunStarted, Said
+from flowcraft.events import Bus, Event, RunFinished, RunStarted, Said
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.expressions import ExpressionError
@@ -216,4 +216,3 @@ class Segment:
     def attempt(self, path: str, stage: str, attempt: Attempt) -> None:
         """Record an attempt that was made for this run."""
         self.book.add_attempt(AttemptRow(path=path, stage=stage, attempt=attempt))
-        self.emit(CallFinished(stage=path.partition("[")[0].partition("~")[0], path=path, attempt=attempt))

@@ -297,7 +297,7 @@ class StageRunner:
 
     async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
         """Record the final failure; return its message under ``on_error: continue``, else raise it."""
-        inner = isinstance(self.stage.body, Uses) and isinstance(error, StageFailed) and error.stage.startswith(f"{unit.path}")
+        inner = isinstance(error, StageFailed) and isinstance(self.stage.body, Uses) and error.stage.startswith(unit.path)
         message = self.book.redactor.text(explain(error))
         if self.stage.on_error == "continue" or not inner:
             # What failed inside is recorded there, and it is there that a resumed run goes on.
@@ -305,7 +305,7 @@ class StageRunner:
             await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
         if self.stage.on_error == "continue":
             return message
-        raise StageFailed(message, run=self.book.run, stage=unit.path) from error
+        raise StageFailed(message, run=self.book.run, stage=error.stage if inner else unit.path) from error
 
     async def _skip(self, path: str, scope: Mapping[str, Any]) -> None:
         known = self.book.known(path)

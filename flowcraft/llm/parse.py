@@ -64,9 +64,32 @@ def parse_output(text: str, schema: Mapping[str, Any]) -> Any:
     """
     if schema.get("type") == "string":
         return _text_value(text, schema)
-    value = parse_json(text)
+    value = shaped(parse_json(text), schema, schema.get("$defs", {}))
     _check(value, schema)
     return value
+
+
+def shaped(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+    """Return ``value`` without fields that a closed schema lacks, and with null where a field that admits it was left out."""
+    reference = schema.get("$ref", "")
+    if reference.startswith("#/$defs/"):
+        schema = definitions.get(reference.removeprefix("#/$defs/"), {})
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    if len(choices) == 1 and value is not None:
+        return shaped(value, choices[0], definitions)
+    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        return [shaped(item, schema["items"], definitions) for item in value]
+    known = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(known, Mapping) or schema.get("additionalProperties") is not False:
+        return value
+    kept = {name: shaped(item, known[name], definitions) for name, item in value.items() if name in known}
+    absent = (name for name in schema.get("required", ()) if name not in kept and _admits_null(known.get(name, {})))
+    return {**kept, **dict.fromkeys(absent)}
+
+
+def _admits_null(schema: Mapping[str, Any]) -> bool:
+    kind = schema.get("type")
+    return "null" in (kind if isinstance(kind, list) else [kind]) or {"type": "null"} in schema.get("anyOf", ())
 
 
 def _text_value(text: str, schema: Mapping[str, Any]) -> str:

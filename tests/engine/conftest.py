@@ -45,7 +45,8 @@ class Project:
                 self._scripts = fake._scripts
                 self._waiting = fake._waiting
 
-        flow.register_provider("fake", Scripted)
+        if "providers" in settings:
+            flow.register_provider("fake", Scripted)
         flow.subscribe(self.events.append)
         self.flows.append(flow)
         return flow

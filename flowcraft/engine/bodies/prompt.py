@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
-from flowcraft.errors import InvalidOutput
-from flowcraft.plugin.chat import ChatRequest, OutputSpec, ReasoningSpec, Scope
+from flowcraft.plugin.chat import ChatRequest, ReasoningSpec, Scope
 from flowcraft.plugin.messages import Message
 from flowcraft.plugin.stages import StageBody
 
@@ -33,43 +31,18 @@ class PromptBody(StageBody):
 
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Ask and return the answer."""
-        spec, wrapped = _wire_output(context.output)
+        wants_text = context.output is None or context.output.schema == {"type": "string"}
         messages = (Message.user(options.prompt),)
         if options.system:
             messages = (Message.system(options.system), *messages)
         request = ChatRequest(
             messages=messages,
-            output=spec,
+            output=None if wants_text else context.output,
             scope=Scope(run=context.run, path=context.path, stage=context.stage, deadline=context.deadline),
             **request_params(context.params),
         )
         response = await context.llm().chat(request)
-        if spec is None:
-            return response.text
-        value = response.parsed if response.parsed is not None else _read(response.text)
-        return value["value"] if wrapped and isinstance(value, dict) and "value" in value else value
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidOutput(f"the answer is no JSON: {error}") from None
-
-
-def _wire_output(output: OutputSpec | None) -> tuple[OutputSpec | None, bool]:
-    """Return what the model is asked for: nothing for plain text; what is no object is wrapped in one, as vendors ask."""
-    if output is None:
-        return None, False
-    schema = output.schema
-    if schema.get("type") == "string" and "enum" not in schema:
-        return None, False
-    if schema.get("type") == "object":
-        return output, False
-    root = {key: schema[key] for key in ("$defs",) if key in schema}
-    inner = {key: item for key, item in schema.items() if key != "$defs"}
-    wrapped = {"type": "object", "properties": {"value": inner}, "required": ["value"], "additionalProperties": False, **root}
-    return OutputSpec(schema=wrapped, name=output.name, strict=output.strict), True
+        return response.text if wants_text else response.parsed
 
 
 def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
