@@ -27,11 +27,13 @@ class FaultServer:
             ...  # base_url=server.url
 
     The last step of a script repeats; a model without a script echoes the last message. With ``api_key``, other keys get
-    401. Counters and records may be read from any thread.
+    401. ``listed`` replaces the body of the list of models; None takes the list away. Counters and records may be read from
+    any thread.
     """
 
     def __init__(self, *, api_key: str | None = None, dialect: OpenAIDialect | None = None) -> None:
         self.api_key = api_key
+        self.listed: bytes | None = b""
         self.dialect = dialect or OpenAIDialect()
         self._scripts: dict[str, deque[Step]] = {}
         self._changed = threading.Condition()
@@ -177,7 +179,10 @@ class FaultServer:
             self._peak = max(self._peak, len(self._running))
             number = len(self._requests)
             self._changed.notify_all()
-        return self._answer(request, number)
+        try:
+            return self._answer(request, number)
+        except Exception as error:  # noqa: BLE001 - a test's own function failed: its client must see that, not a hang
+            return self._plain(500, self.dialect.error({"message": f"the script failed: {error!r}", "type": "script"}))
 
     def end(self, request: ReceivedRequest, *, abandoned: bool) -> None:
         """Note that an answer is over."""
@@ -225,19 +230,15 @@ class FaultServer:
         path = request.path.partition("?")[0]
         if self.api_key is not None and request.headers.get("authorization") != f"Bearer {self.api_key}":
             return self._plain(401, self.dialect.error(Fault.unauthorized().error or {}))
-        if path == self.dialect.models_path and request.method == "GET":
-            return self._plain(200, self.dialect.models(sorted(self._scripts)))
+        if path == self.dialect.models_path and request.method == "GET" and self.listed is not None:
+            return self._plain(200, self.listed or self.dialect.models(sorted(self._scripts)))
         if path != self.dialect.chat_path or request.method != "POST":
             return self._plain(404, b'{"detail":"Not Found"}')
         if not isinstance(request.body, dict):
             return self._plain(
                 400, self.dialect.error({"message": "the body is no JSON object", "type": "invalid_request_error"})
             )
-        try:
-            step = self._step(request)
-        except Exception as error:  # noqa: BLE001 - a test's own function failed: its client must see that, not a hang
-            return self._plain(500, self.dialect.error({"message": f"the script failed: {error!r}", "type": "script"}))
-        return self._scripted(step, request.body, number)
+        return self._scripted(self._step(request), request.body, number)
 
     def _step(self, request: ReceivedRequest) -> Reply | Fault:
         with self._changed:
@@ -252,7 +253,8 @@ class FaultServer:
     def _scripted(self, step: Reply | Fault, body: Mapping[str, Any], number: int) -> Answer:
         fault = step if isinstance(step, Fault) else Fault(reply=step)
         if fault.status != 200:
-            return self._plain(fault.status, self.dialect.error(fault.error or {}), fault.headers)
+            told = self.dialect.error(fault.error or {}) if fault.raw is None else fault.raw
+            return self._plain(fault.status, told, fault.headers)
         stream = body.get("stream") is True
         answer = Answer(streamed=stream, hang_at=fault.hang_at, cut_at=fault.cut_at, delay=fault.reply.delay)
         answer.headers = {"Content-Type": fault.content_type or (EVENTS if stream else JSON), **fault.headers}

@@ -16,7 +16,7 @@ def flowcraft_providers() -> Mapping[str, Preset]:
     return {
         "openai": Preset(
             provider=PROVIDER,
-            config={"base_url": "https://api.openai.com/v1", "max_tokens_key": "max_completion_tokens"},
+            config={"base_url": "https://api.openai.com/v1"},
             key_env="OPENAI_API_KEY",
             default_model="gpt-5.4-mini",
         ),

@@ -83,7 +83,8 @@ def translate(error: BaseException) -> ProviderError:
     """Return our error for whatever the SDK, its transport or a decoder raised."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and status >= 400:
-        return from_status(status, getattr(error, "body", None), error.response.headers)  # type: ignore[attr-defined]
+        headers = getattr(getattr(error, "response", None), "headers", {})
+        return from_status(status, getattr(error, "body", None), headers)
     body = getattr(error, "body", None)
     if isinstance(body, Mapping):
         return from_body(body)
@@ -121,8 +122,8 @@ def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderE
     error = _inner(body)
     message = _message(error) or _short(body if isinstance(body, str) else "") or "no reason given"
     kind = _kind(status, error, message)
-    if status == 404 and not error:
-        message = "no such model, or base_url is not that of an OpenAI-compatible API"
+    if status == 404 and "model" not in message.lower():
+        message += "; the model is unknown, or base_url is not that of an OpenAI-compatible API"
     return kind(f"{message} (status {status})", retry_after=retry_after(headers), details=_details(error))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, ModelInfo, ModelNotFound, Provider, StreamEvent
 from flowcraft_openai.answer import ChunkReader, Reader, check
@@ -20,7 +20,7 @@ class OpenAIProvider(Provider):
 
     name = "openai"
     Config = OpenAIConfig
-    capabilities = Capabilities(stream=True, system=True, list_models=True, gbnf=None, cache_hints=False, continue_exact=None)
+    capabilities = Capabilities(stream=True, system=True, list_models=True, cache_hints=False)
     config: OpenAIConfig
 
     async def chat(self, model: str, request: ChatRequest) -> ChatResponse:
@@ -62,9 +62,10 @@ class OpenAIProvider(Provider):
             return
 
     async def _client(self) -> Client:
-        return await self.client(self._make_client)  # type: ignore[no-any-return]
+        client: Client = await self.client(self._make_client)
+        return client
 
-    def _make_client(self) -> Any:
+    def _make_client(self) -> Client:
         # Imported on first use: the SDK takes a second to load.
         from flowcraft_openai.client import Client
 
