@@ -211,7 +211,7 @@ def _earliest(first: float, second: float | None) -> float:
 
 
 def _is_empty(event: StreamEvent) -> bool:
-    return type(event) in (TextDelta, ReasoningDelta) and not event.text  # type: ignore[union-attr]
+    return isinstance(event, TextDelta | ReasoningDelta) and not event.text
 
 
 def _refuse_empty(response: ChatResponse) -> None:

@@ -26,8 +26,8 @@ LONGEST_PAUSE = 20.0
 class Retry:
     """Repeats a call that failed by no fault of the request, ``retries`` times at most.
 
-    A model that asks to slow down is asked again when the pause it names fits into this attempt, ``retries + 1`` times at
-    most. A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``.
+    A model that asks to slow down is asked again when the pause it names fits into this attempt, once even without retries.
+    A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``.
     """
 
     def __init__(self, inner: LLM, health: ModelHealth, retries: int) -> None:
@@ -92,21 +92,18 @@ class _Plan:
         self._scope = scope
         self._health = health
         self._retries = retries
-        self._limited = 0
-        self._failed = 0
+        self._tries = 0
 
     def worth(self, state: RetryCallState) -> bool:
         """Say whether this failure is one that another try may mend."""
         error = state.outcome.exception() if state.outcome is not None else None
         self.limited_now = isinstance(error, RateLimited)
+        self._tries += 1
         if isinstance(error, RateLimited):
-            self._limited += 1
             named = error.retry_after is not None or self._scope.last
-            return named and self._limited <= self._retries + 1
-        if isinstance(error, ProviderUnavailable) or (isinstance(error, ProviderTimeout) and self._scope.last):
-            self._failed += 1
-            return self._failed <= self._retries
-        return False
+            return named and self._tries <= max(self._retries, 1)
+        mendable = isinstance(error, ProviderUnavailable) or (isinstance(error, ProviderTimeout) and self._scope.last)
+        return mendable and self._tries <= self._retries
 
     def wait(self, state: RetryCallState) -> float:
         """Return the pause before the next try, in seconds."""

@@ -1,0 +1,121 @@
+"""``flowcraft models``: which models there are, and what is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from flowcraft.cli.console import print_json, stderr, stdout
+from flowcraft.cli.options import AsJson, SettingsPath
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowcraft.llm.ports import ModelStatistics
+    from flowcraft.manager import LLMManager
+    from flowcraft.plugin import ModelInfo
+
+models = typer.Typer(help="Which models there are, and what is known of them.", no_args_is_help=True)
+
+
+def _manager(settings: Path | None) -> LLMManager:
+    from flowcraft.manager import LLMManager
+
+    return LLMManager(settings)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False, settings: SettingsPath = None) -> None:
+    """List the models of the default chain in their order, then all others that settings and presets name."""
+    rows = [_facts(role, info, skip) for role, info, skip in _manager(settings).models()]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        stderr().print("no models; set a key in the environment, or name a provider in settings.yaml")
+        return
+    table = _table("role", "model", right=("context", "USD in / out per million"), rest=("capabilities", "from"))
+    for row in rows:
+        table.add_row(*_cells(row), style="dim" if row["skipped"] else None)
+    stdout().print(table)
+
+
+def _facts(role: str, info: ModelInfo, skip: str) -> dict[str, Any]:
+    known = {name: value for name, value in asdict(info.capabilities).items() if value is not None}
+    return {
+        "role": role,
+        "model": info.model,
+        "provider": info.provider,
+        "context": info.context,
+        "price": asdict(info.price) if info.price is not None else None,
+        "capabilities": known,
+        "sources": dict(info.sources),
+        "skipped": skip,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[Text]:
+    price = row["price"]
+    name = f"{row['provider']}:{row['model']}" if row["provider"] else row["model"]
+    can = " ".join(capability if value else f"no-{capability}" for capability, value in row["capabilities"].items())
+    return [
+        Text(row["role"]),
+        Text(name),
+        Text("" if row["context"] is None else f"{row['context']:,}"),
+        Text("" if price is None else f"{price['input']:g} / {price['output']:g}"),
+        Text(row["skipped"] or can),
+        Text(" ".join(sorted(set(row["sources"].values())))),
+    ]
+
+
+@models.command("stats")
+def show_statistics(
+    stage: Annotated[str | None, typer.Option(help="Only calls of this stage.")] = None,
+    as_json: AsJson = False,
+    settings: SettingsPath = None,
+) -> None:
+    """Show what models' calls came to: successes, errors by class, response times, tokens, cost."""
+    manager = _manager(settings)
+    known = manager.statistics(stage)
+    asyncio.run(manager.aclose())
+    if as_json:
+        print_json([asdict(row) for row in known])
+        return
+    if not known:
+        stderr().print("no calls are recorded yet" if stage is None else f"no calls of stage {stage!r} are recorded yet")
+        return
+    right = ("calls", "ok", "p50", "p95", "p99", "first token", "tokens/s", "USD")
+    table = _table("model", right=right, rest=("errors",))
+    for row in known:
+        table.add_row(*_figures(row))
+    stdout().print(table)
+
+
+def _figures(row: ModelStatistics) -> list[Text]:
+    errors = ", ".join(f"{kind} {number}" for kind, number in sorted(row.errors_by_class.items(), key=lambda item: -item[1]))
+    times = (row.p50, row.p95, row.p99, row.ttft)
+    return [
+        Text(f"{row.provider}:{row.model}"),
+        Text(str(row.calls)),
+        Text(str(row.successes)),
+        *(Text("" if seconds is None else f"{seconds:.2f} s") for seconds in times),
+        Text("" if row.tokens_per_second is None else f"{row.tokens_per_second:.0f}"),
+        Text("" if row.usd is None else f"{row.usd:.4f}"),
+        Text(errors, style="yellow"),
+    ]
+
+
+def _table(*left: str, right: tuple[str, ...], rest: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in left:
+        table.add_column(title, no_wrap=True)
+    for title in right:
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in rest:
+        table.add_column(title)
+    return table
