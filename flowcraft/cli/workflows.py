@@ -1,0 +1,56 @@
+"""``flowcraft validate`` and ``flowcraft schema``: a workflow file checked, and the language as a JSON Schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flowcraft.cli.console import print_json, print_problems, stdout
+from flowcraft.cli.exits import WRONG
+from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The workflow file.")],
+    as_json: AsJson = False,
+    settings: SettingsPath = None,
+) -> None:
+    """Check a workflow file and all that it uses; nothing of it is run and no model is asked."""
+    from dataclasses import asdict
+
+    from flowcraft.errors import WorkflowError
+    from flowcraft.workflow import check_workflow, load_workflow
+
+    flow = open_flowcraft(settings)
+    try:
+        workflow = load_workflow(file, bodies=flow.plugins.bodies())
+        problems = check_workflow(workflow, flow.facts(workflow))
+    except WorkflowError as error:
+        problems = list(error.problems)
+    if as_json:
+        print_json([asdict(problem) for problem in problems])
+    else:
+        print_problems(problems)
+    if any(not problem.warning for problem in problems):
+        raise typer.Exit(WRONG)
+    if not as_json:
+        stdout().print(Text(f"{file}: fine ({len(workflow.stages)} stages)", style="green"))
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there instead of printing it.")] = None,
+    settings: SettingsPath = None,
+) -> None:
+    """Print the JSON Schema of the workflow language, with what installed plugins add."""
+    import json
+
+    from flowcraft.workflow import workflow_schema
+
+    found = workflow_schema(open_flowcraft(settings).plugins.bodies())
+    if out is None:
+        print_json(found)
+    else:
+        out.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
