@@ -74,7 +74,13 @@ class Masked(BaseModel):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, MASK if name and value and isinstance(value, str) and hides_secret(name, value) else value
+            yield name, _masked(name or "", value)
+
+
+def _masked(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(str(key), item) for key, item in value.items()}
+    return MASK if value and isinstance(value, str) and hides_secret(name, value) else value
 
 
 class Section(Masked):

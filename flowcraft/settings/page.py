@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from flowcraft.errors import Problem, SettingsError
-from flowcraft.redaction import SHORTEST
+from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings.chains import Choice, choose
-from flowcraft.settings.environment import DEFAULT, PRESET_KEYS, VARIABLES
+from flowcraft.settings.environment import DEFAULT, PRESET_KEYS
 from flowcraft.settings.models import LLMSettings, Log, Masked, Memory, PluginSettings, ProviderSettings, Service, Tracing
-from flowcraft.settings.origins import Path, dotted, leaves, secret_name, secrets_in
+from flowcraft.settings.origins import Path, dotted, leaves, secrets_in
 from flowcraft.settings.problems import problems_of
 from flowcraft.settings.sources import Sources, argument_layer, combine
 
@@ -60,6 +60,12 @@ class Settings(Masked):
             raise SettingsError(problems=sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))
         self._sources = made
 
+    def __repr__(self) -> str:
+        return Redactor(self.secrets).text(super().__repr__())
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Settings) and dict(self) == dict(other)
 
@@ -93,13 +99,7 @@ class Settings(Masked):
     @property
     def secrets(self) -> frozenset[str]:
         """Every secret value that was read: keys, tokens, passwords in addresses."""
-        sources = self._sources
-        found = {secret for path, value in leaves(sources.data) for secret in secrets_in(path, value)}
-        read = {name for names in sources.expanded.values() for name in names if secret_name(name)}
-        read |= {variable.name for variable in VARIABLES if variable.secret} | {name for _, name in PRESET_KEYS}
-        found |= {sources.environment.get(name, "") for name in read}
-        found |= {secret for item in sources.ignored for secret in secrets_in((item.name,), item.value)}
-        return frozenset(secret for secret in found if secret)
+        return self._sources.secrets()
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

@@ -43,7 +43,7 @@ def _problem(detail: dict[str, Any], page: type[BaseModel], sources: Sources, ba
     if detail["type"] == "missing":
         return sources.problem_at(path[:-1], f"{dotted(path[:-1])} needs the key {str(path[-1])!r}")
     message, hint = _said(detail, shown=not secret_path(path))
-    return sources.problem_at(path, f"{dotted(path)} {message}", hint)
+    return sources.problem_at(path, f"{dotted(path)} {message}", hint, key=detail["loc"][-1:] == ("[key]",))
 
 
 def _unknown_key(path: Path, page: type[BaseModel], sources: Sources, base: Path) -> Problem:
@@ -51,8 +51,8 @@ def _unknown_key(path: Path, page: type[BaseModel], sources: Sources, base: Path
     known = keys_at(page, section[len(base) :])
     hint = did_you_mean(name, known)
     if not hint and not base:
-        elsewhere = [".".join(other) for other in key_paths(page) if other[-1] == name]
-        hint = f"is {elsewhere[0]} meant?" if elsewhere else ""
+        elsewhere = next((other for other in key_paths(page) if name in other), ())
+        hint = f"is {'.'.join(elsewhere[: elsewhere.index(name) + 1])} meant?" if elsewhere else ""
     where = dotted(section) or "settings"
     message = f"unknown key {name!r} in {where}"
     if not hint and known:

@@ -46,12 +46,10 @@ _SECRET = _Secret()
 def _kept(path: Path, written: Any, sources: Sources) -> Any:
     names = [name for known, used in sources.expanded.items() if known[: len(path)] == path for name in used]
     if names and (secret_path(path) or any(secret_name(name) for name in names)):
-        return written
+        return _SECRET if any("${" not in secret for secret in secrets_in((), written)) else written
     value = value_at(sources.data, path)
-    if names:
-        return written if value is None else value
     if not any(True for _ in secrets_in(path, value)):
-        return written
+        return value if names and value is not None else written
     origin = sources.written.origin(path)
     if origin is not None and origin.kind in ("environment", ".env") and sources.environment.get(origin.name) == value:
         return f"${{{origin.name}}}"

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from flowcraft.errors import Problem
-from flowcraft.settings.environment import COMPATIBLE, DEFAULT, PRESET_KEYS, Ignored, expand, references
+from flowcraft.redaction import SHORTEST
+from flowcraft.settings.environment import COMPATIBLE, DEFAULT, PRESET_KEYS, VARIABLES, Ignored, expand, references
 from flowcraft.settings.models import LLMSettings
-from flowcraft.settings.origins import Layer, Origin, Path, dotted
+from flowcraft.settings.origins import Layer, Origin, Path, dotted, leaves, secret_name, secrets_in
 from flowcraft.source import Document, nearest
 
 
@@ -37,8 +38,25 @@ class Sources:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
+    def secrets(self) -> frozenset[str]:
+        """Return every secret value: keys, tokens, passwords in addresses, and what secret names in values stand for."""
+        found = {secret for path, value in leaves(self.data) for secret in secrets_in(path, value)}
+        read = {name for names in self.expanded.values() for name in names if secret_name(name)}
+        read |= {variable.name for variable in VARIABLES if variable.secret} | {name for _, name in PRESET_KEYS}
+        found |= {self.environment.get(name, "") for name in read}
+        found |= {secret for item in self.ignored for secret in secrets_in((item.name,), item.value)}
+        return frozenset(secret for secret in found if secret)
+
     def problem_at(self, path: Path, message: str, hint: str = "", *, key: bool = False, warning: bool = False) -> Problem:
         """Return a problem at a key of the page: in the file with line and caret, else naming variable or argument."""
+        problem = self._placed(path, message, hint, key=key, warning=warning)
+        excerpt = problem.excerpt
+        for secret in self.secrets():
+            if len(secret) >= SHORTEST:
+                excerpt = excerpt.replace(secret, "*" * len(secret))
+        return replace(problem, excerpt=excerpt)
+
+    def _placed(self, path: Path, message: str, hint: str, *, key: bool, warning: bool) -> Problem:
         origin = self.written.origin(path)
         if origin is None and self.document is not None:
             return self.document.problem(path, message, hint, key=key, warning=warning)
@@ -46,11 +64,8 @@ class Sources:
             return Problem(message=message, hint=hint, warning=warning)
         if origin.kind != "file" or self.document is None:
             return Problem(message=f"{origin.name} ({origin.kind}): {message}", hint=hint, warning=warning)
-        place = origin.path
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.written.origins:
-                place = (*origin.path, *path[length:])
-                break
+        known = next(length for length in range(len(path), 0, -1) if path[:length] in self.written.origins)
+        place = (*origin.path, *path[known:])
         return self.document.problem(place, message, hint, key=key, warning=warning)
 
 
