@@ -248,7 +248,7 @@ class _FileReader:
         for given, value in draft.with_.items():
             if given in parameters:
                 references.check_argument(name, given, value, parameters[given].type, f"the parameter '{given}'")
-            elif not signature.any_name:
+            elif not signature.any_name and given not in signature.positional:
                 hint = did_you_mean(given, parameters) or (f"it takes: {listed(parameters)}" if parameters else "it takes none")
                 self.reading.problem(("stages", name, "with", given), f"{target} has no parameter '{given}'", hint, key=True)
         missing = [known.name for known in signature.parameters if known.required and known.name not in draft.with_]
@@ -257,6 +257,8 @@ class _FileReader:
 
     def _missing(self, name: str, body: str, message: str) -> None:
         data = self.reading.document.data["stages"][name]
+        if not isinstance(data.get("with"), Mapping | None):
+            return
         path = ("stages", name, "with") if "with" in data else ("stages", name, body)
         self.reading.problem(path, message, "give it under 'with'", key="with" in data)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
-from flowcraft.source import did_you_mean, listed
+from flowcraft.source import did_you_mean, listed, nearest
 from flowcraft.workflow.expressions import Constant, Expression
 from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
@@ -114,10 +114,9 @@ class StageReader:
         coming = [key for key in data if key in LATER_BODIES]
         if not found and not coming:
             known = [*BODIES, *self.bodies]
-            hint = next((did_you_mean(key, known) for key in data if key not in STAGE_KEYS and did_you_mean(key, known)), "")
-            self.reading.problem(
-                path, "the stage says not what to do", hint or f"give it exactly one of: {listed(known)}", key=True
-            )
+            if not any(nearest(key, known) for key in data if key not in STAGE_KEYS):
+                hint = f"give it exactly one of: {listed(known)}"
+                self.reading.problem(path, "the stage does not say what to do", hint, key=True)
         for key in (found + coming)[1:]:
             if key in found:
                 first = (found + coming)[0]
