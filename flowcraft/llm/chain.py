@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from flowcraft.errors import InvalidOutput, LLMError
-from flowcraft.llm.base import Link
+from flowcraft.llm.base import Link, copied_response
 from flowcraft.plugin.capabilities import CAPABILITY_NAMES, Capabilities
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
@@ -107,7 +107,7 @@ class Chain:
         except LLMError as error:
             error.attempts = tuple(ledger)
             raise
-        return replace(response, attempts=tuple(ledger))
+        return copied_response(response, attempts=tuple(ledger))
 
     def stream(self, question: Question, **params: Any) -> ChatStream:
         """Return the answer as a stream of events, ``Done`` last."""

@@ -20,6 +20,7 @@ from flowcraft.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from flowcraft.llm.base import copied_response
 from flowcraft.plugin.capabilities import ModelInfo, Price
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, ReasoningDelta, StreamEvent, TextDelta
 from flowcraft.plugin.messages import Reasoning
@@ -144,7 +145,7 @@ class ProviderLLM:
         _refuse_empty(response)
         usd = response.usd if response.usd is not None else cost(response.usage, self._info.price)
         info = self._info
-        return replace(
+        return copied_response(
             response,
             model=self._model,
             provider=info.provider,

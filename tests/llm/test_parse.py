@@ -60,3 +60,24 @@ def test_paths_are_written_as_one_writes_them() -> None:
     assert field_name(["a", 0, "b"]) == "a[0].b"
     assert field_name([0]) == "[0]"
     assert field_name([]) == ""
+
+
+def test_fields_beyond_a_closed_schema_are_taken_off_and_missing_nulls_put_in() -> None:
+    inner = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {
+            "items": {"type": "array", "items": {"$ref": "#/$defs/Item"}},
+            "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "one": {"anyOf": [{"$ref": "#/$defs/Item"}, {"type": "null"}]},
+        },
+        "required": ["items", "note"],
+        "additionalProperties": False,
+        "$defs": {"Item": inner},
+    }
+    text = '{"items": [{"n": 1, "why": "because"}], "one": {"n": 2, "x": 0}, "extra": true}'
+    assert parse_output(text, schema) == {"items": [{"n": 1}], "one": {"n": 2}, "note": None}
+
+
+def test_fields_beyond_an_open_schema_stay() -> None:
+    assert parse_output('{"a": 1, "b": 2}', {"type": "object", "properties": {"a": {}}}) == {"a": 1, "b": 2}

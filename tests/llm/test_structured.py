@@ -122,7 +122,7 @@ async def test_what_is_wrong_is_told_field_by_field(staged: Any) -> None:
         await stage.chain.chat("who?", output=OUTPUT)
     cause = caught.value.__cause__
     assert isinstance(cause, InvalidOutput)
-    assert [item["field"] for item in cause.details] == ["", "age", "name"]
+    assert [item["field"] for item in cause.details] == ["age", "name"]
     assert (cause.model, cause.provider) == ("a", "fake")
 
 

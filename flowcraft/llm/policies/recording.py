@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -31,7 +31,7 @@ class Recorder:
         scope.ledger.append(attempt)
         if self._sink is not None:
             record = CallRecord(
-                id=uuid.uuid4().hex, attempt=attempt, stage=scope.stage, task=scope.task, run=scope.run, path=scope.path
+                id=os.urandom(16).hex(), attempt=attempt, stage=scope.stage, task=scope.task, run=scope.run, path=scope.path
             )
             self._sink.record(record)
 
