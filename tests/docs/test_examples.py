@@ -28,7 +28,11 @@ PAGES = [
 BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
-def examples(language: str) -> Iterator[object]:
+def examples(language: str) -> list[object]:
+    return list(_examples(language))
+
+
+def _examples(language: str) -> Iterator[object]:
     for path in PAGES:
         text = path.read_text("utf-8")
         for match in BLOCK.finditer(text):
