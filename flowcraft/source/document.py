@@ -128,7 +128,7 @@ class Document:
         if node.style == "text":
             return node.start + offset
         if self._mapped is None or self._mapped[0] is not node:
-            self._mapped = (node, source_offsets(self.text, node.start, node.end, node.style))
+            self._mapped = (node, source_offsets(self.text, node.start, node.end, node.style, node.value))
         places = self._mapped[1]
         return places[min(offset, len(places) - 1)]
 

@@ -11,14 +11,14 @@ _FOLD = re.compile(r"[ \t]*(?:\r\n|\r|\n)[ \t\r\n]*")
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def source_offsets(text: str, start: int, end: int, style: str) -> Sequence[int]:
-    """Return where in ``text`` each character of the scalar's value stands, and one place more: its end.
+def source_offsets(text: str, start: int, end: int, style: str, value: str) -> Sequence[int]:
+    """Return where in ``text`` each character of the scalar's ``value`` stands, and one place more: its end.
 
     ``style`` is the YAML style of the scalar (one of ``'``, ``"``, ``|``, ``>``, or empty for a plain one); ``start`` and
     ``end`` are its place in ``text``.
     """
     if style in {"|", ">"}:
-        return [*_in_block(text[start:end], start, folded=style == ">"), end]
+        return [*_in_block(text[start:end], start, value, folded=style == ">"), end]
     quotes = 1 if style else 0
     inner = text[start + quotes : end - quotes]
     if _BREAK.search(inner) is None and not (style == '"' and "\\" in inner) and not (style == "'" and "'" in inner):
@@ -48,11 +48,12 @@ def _in_flow(text: str, place: int, end: int, style: str) -> Iterator[int]:
         place += step
 
 
-def _in_block(text: str, start: int, *, folded: bool) -> Iterator[int]:
+def _in_block(text: str, start: int, value: str, *, folded: bool) -> Iterator[int]:
     lines = [text[begin:end] for begin, end in _lines(text)]
     contents = lines[1:]
     place = start + len(lines[0]) if lines else start
-    indent = min((len(line) - len(line.lstrip(" ")) for line in contents if line.strip()), default=0)
+    # The value tells how much of the first line's margin is indentation (YAML lets one write it down: |2).
+    indent = max(_margin(contents) - _margin(_BREAK.split(value)), 0)
     for number, line in enumerate(contents):
         content = line[indent:].rstrip("\r\n")
         first = place + min(indent, len(line))
@@ -62,6 +63,12 @@ def _in_block(text: str, start: int, *, folded: bool) -> Iterator[int]:
         if not swallowed:
             yield first + len(content)
         place += len(line)
+
+
+def _margin(lines: Sequence[str]) -> int:
+    """Return how many spaces stand before the first text."""
+    first = next((line for line in lines if line.strip()), "")
+    return len(first) - len(first.lstrip(" "))
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
