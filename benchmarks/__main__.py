@@ -22,7 +22,6 @@ def main() -> None:
     for name, measure in ALL.items():
         if name in (given.names or ALL):
             measure(*([given.rounds] if given.rounds else []))
-            print()
 
 
 if __name__ == "__main__":

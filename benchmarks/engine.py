@@ -30,13 +30,11 @@ def main(rounds: int = 5) -> None:
 Measure = Callable[[], dict[str, Any]]
 
 
-def ours(kind: str, count: int, size: int = TEXT) -> Callable[[], dict[str, Any]]:
+def ours(kind: str, count: int, size: int = TEXT) -> Measure:
     return in_folder(lambda folder: answer("-m", OURS, kind, str(count), str(size), folder))
 
 
-def theirs(
-    kind: str, count: int, size: int = TEXT, durability: str = "async", keep: str = "all"
-) -> Callable[[], dict[str, Any]]:
+def theirs(kind: str, count: int, size: int = TEXT, durability: str = "async", keep: str = "all") -> Measure:
     return in_folder(lambda folder: answer("-m", THEIRS, kind, str(count), str(size), folder, durability, keep))
 
 
@@ -90,7 +88,7 @@ def lists(rounds: int) -> None:
     ]
     show("Elements of a list, ms an element, results of 2 kB", ("", "FlowCraft", "target", "MB at most", "target"), rows)
     ratio = each[LONG] / each[100]
-    show("Cost at 10,000 by cost at 100", ("ratio", "target"), [(f"{ratio:.2f}", Target(value=ratio, limit=1.3))])
+    show("An element of 10,000 by one of 100", ("ratio", "target"), [(ratio, Target(value=ratio, limit=1.3))])
 
 
 def going_on(rounds: int) -> None:

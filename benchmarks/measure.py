@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import statistics
@@ -102,15 +103,20 @@ def median(found: Iterable[Any], key: str | None = None) -> float:
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; targets that are not reached are red."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*map(_cell, row))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(f"[bold]{title}[/]")
+    console.print(table)
+    console.print()
 
 
 def _cell(value: object) -> str:
     if isinstance(value, Target):
         return f"[{'green' if value.reached else 'red'}]{value}[/]"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3g}"
+    return str(value)

@@ -40,7 +40,7 @@ def workflow(kind: str, count: int, size: int) -> dict[str, Any]:
     """The workflow as data; JSON is YAML."""
     if kind == "list":
         body = {"run": "work:work", "with": {"name": "${{ item }}", "size": size}}
-        stages = {"all": {"each": "inputs.elements", "parallel": 64, **body}}
+        stages = {"work": {"each": "inputs.elements", "parallel": 64, **body}}
         return {"flowcraft": 1, "inputs": {"elements": ["string"]}, "stages": stages}
     stages = {}
     for number in range(count):
