@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-_MARKUP_LINE = re.compile(r"^\s*(?:`{3}.*|~{3}.*|[-=*_|:+\s]{3,}|</?[\w!-][^>]*>|\[?!\[.*)\s*$")
+_MARKUP_LINE = re.compile(r"^\s*(?:[-=*_|:+\s]{3,}|\|.*\||</?[\w!-][^>]*>|\[?!\[.*)\s*$")
+_FENCE = re.compile(r"^\s*(?:`{3}|~{3})")
+_LINK = re.compile(r"\[([^\]\[]+)\]\([^()\s]*\)")
+_EMPHASIS = re.compile(r"(?<!\w)(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?!\w)")
 _HEADING = re.compile(r"^\s*#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[。！？])\s*")
@@ -96,14 +99,19 @@ class PromptText:
 def _sentences(text: str) -> Iterator[str]:
     for paragraph in _paragraphs(text):
         for sentence in _SENTENCE_END.split(paragraph):
-            told = " ".join(sentence.split())
-            if _says_something(told):
+            told = " ".join(_EMPHASIS.sub(r"\2", _LINK.sub(r"\1", sentence)).split())
+            if _says_something(told) and not told.endswith((":", "：")):
                 yield told
 
 
 def _paragraphs(text: str) -> Iterator[str]:
     lines: list[str] = []
+    fenced = False
     for line in [*text.splitlines(), ""]:
+        if _FENCE.match(line):
+            fenced, line = not fenced, ""  # noqa: PLW2901 - code is no prose
+        elif fenced:
+            continue
         stands_alone = _HEADING.match(line) or _BULLET.match(line)
         if lines and (not line.strip() or stands_alone or _MARKUP_LINE.match(line)):
             yield " ".join(lines)

@@ -22,9 +22,13 @@ The lighthouse of Vornholm was built in 1871. It stands 41 metres high on the no
 - Its lamp was changed to electricity in 1924.
 - Nobody has lived there since 1989!
 
+```python
+# code that nobody should quote
+print("not this one either, please")
 ```
-code that nobody should quote = True
-```
+
+| a cell that nobody | should quote here |
+|---|---|
 
 | a | b |
 |---|---|
@@ -102,6 +106,16 @@ async def test_a_system_message_alone_is_answered_too() -> None:
 )
 async def test_every_script_is_read(prompt: str, expected: str) -> None:
     assert (await ask(prompt)).text.startswith(expected)
+
+
+async def test_prose_is_quoted_without_its_markup_and_code_and_tables_are_not() -> None:
+    text = f"Summarise:\n\n{ARTICLE}"
+    everything = json.loads((await ask(text, output=OutputSpec(schema={"type": "array", "minItems": 6}))).text)
+    assert not any("nobody should" in sentence or "either" in sentence for sentence in everything)
+    marked = (
+        "Tell me:\n\nThese are the **most important** [points of it](page.md), `as code`:\n\nAll of **them** are [here](x)."
+    )
+    assert (await ask(marked)).text == "All of them are here."
 
 
 async def test_an_answer_is_cut_to_max_tokens_and_says_so() -> None:
