@@ -205,7 +205,7 @@ class FlowCraft:
     def _manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
         if snapshot == self._redactor(None).value(self.settings.snapshot()):
             return self.manager
-        settings = Settings.from_snapshot(snapshot, os.environ)
+        settings = Settings.from_snapshot(snapshot, self.settings.environment, current=self.settings)
         manager = self.manager.with_settings(settings)
         self._managers.append(manager)
         return manager
