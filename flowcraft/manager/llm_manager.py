@@ -75,8 +75,10 @@ class LLMManager:
         sinks: Sequence[Sink] = (),
         bus: Bus | None = None,
     ) -> None:
-        self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
-        self.plugins = plugins or _discovered(self.settings)
+        page = settings if isinstance(settings, Settings) else load_settings(settings)
+        self.plugins = plugins or _discovered(page)
+        # A key in the environment whose plugin is not installed configures nothing.
+        self.settings = page.with_providers(self.plugins.provider_names())
         self._store = store or (KeptStore(self.settings.storage) if statistics is None else None)
         self._statistics = statistics or Statistics(self._store)
         self._sinks = tuple(sinks)
