@@ -39,7 +39,7 @@ types: $(VENV)/.dev ## Check types
 	$(BIN)/mypy
 
 floors: $(VENV)/.dev ## Check that imports run downward
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 test-unit: $(VENV)/.dev ## Run the tests that need no process, socket or database
 	$(BIN)/pytest -m "unit or api" -n $(WORKERS)
