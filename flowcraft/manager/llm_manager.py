@@ -98,8 +98,8 @@ class LLMManager:
 
     async def aclose(self) -> None:
         """Close the providers' connections and save what statistics still hold."""
-        for provider in self._workshop.registry.made():
-            await provider.aclose()
+        # All are closed, whatever one of them says to that.
+        await asyncio.gather(*(provider.aclose() for provider in self._workshop.registry.made()), return_exceptions=True)
         await asyncio.to_thread(self._statistics.close)
         if isinstance(self._store, KeptStore):
             self._store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowcraft.discovery import Plugins
+from flowcraft.discovery.metadata import PROVIDERS
 from flowcraft.errors import PluginError, SettingsError
 from flowcraft.llm.registry import ProviderSection, Registry
 from flowcraft.plugin.capabilities import CAPABILITY_NAMES
@@ -58,7 +59,10 @@ def _check_capabilities(settings: Settings, name: str, given: ProviderSettings) 
 
 def _unlisted(settings: Settings, plugins: Plugins, name: str) -> ProviderSection | None:
     keys = dict(PRESET_KEYS)
-    if name not in plugins.provider_names():
+    offered = name in plugins.provider_names() or any(
+        state.name == name and state.group == PROVIDERS for state in plugins.states()
+    )
+    if not offered:
         absent = f"no installed plugin offers the provider {name!r}"
         return ProviderSection(name=name, missing=absent) if name in keys else None
     try:

@@ -24,7 +24,7 @@ from flowcraft.errors import (
     QuotaExhausted,
     RateLimited,
 )
-from flowcraft.plugin import ChatRequest, ChatResponse, Image, Message, Scope, Text, ToolSpec
+from flowcraft.plugin import ChatRequest, ChatResponse, Image, Message, OutputSpec, Scope, Text, ToolSpec
 
 pytestmark = pytest.mark.unit
 
@@ -297,3 +297,24 @@ async def test_no_secret_of_a_providers_error_gets_out(staged: Any) -> None:
         cause = cause.__cause__ or cause.__context__
     assert not [told for told in seen if secret in told]
     assert "bad key ***" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "params"),
+    [
+        ("n", {"n": 2}),
+        ("audio_out", {"modalities": ("text", "audio")}),
+        ("prefill", {"prefix": "Once"}),
+        ("logprobs", {"logprobs": True}),
+    ],
+)
+async def test_every_thing_that_cannot_be_made_up_for_is_needed(staged: Any, info_of: Any, lacks: str, params: Any) -> None:
+    stage = staged({"a": ["no"], "b": ["yes"]}, infos={"a": info_of("a", **{lacks: False})})
+    response = await stage.chain.chat("hi", **params)
+    assert stage_messages(response)[0] == ("a", "skipped", f"it cannot do: {lacks}")
+
+
+async def test_a_schema_and_a_stream_can_be_made_up_for(staged: Any, info_of: Any) -> None:
+    stage = staged({"a": ['"yes"']}, infos={"a": info_of("a", json_schema=False, json_object=False, stream=False)})
+    response = await stage.chain.chat("hi", output=OutputSpec(schema={"type": "string", "enum": ["yes"]}))
+    assert response.parsed == "yes"

@@ -350,3 +350,36 @@ def test_settings_may_be_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "config" / "llm_settings.yaml").write_text("llm: {timeout: 7}")
     assert LLMManager("config/llm_settings.yaml").settings.llm.timeout == 7
     assert LLMManager().settings.llm.timeout == 7
+
+
+def test_a_preset_without_its_key_says_which_is_missing(managed: Managed) -> None:
+    chain = managed().llm("openai:some-model")
+    assert (chain.links[0].info.id, chain.links[0].skip) == ("openai:some-model", "OPENAI_API_KEY is not set")
+
+
+def test_a_preset_needs_no_section_once_its_key_is_set(managed: Managed) -> None:
+    manager = managed("llm: {default_model: 'qwen:x'}", {"DASHSCOPE_API_KEY": "sk-0123456789"})
+    assert [(link.info.id, link.skip) for link in manager.llm().links] == [("qwen:x", "")]
+
+
+def test_a_preset_that_no_plugin_offers_says_so(managed: Managed) -> None:
+    chain = managed("llm: {expensive_model: kiro-cli}").llm("expensive")
+    assert chain.links[0].skip == "no installed plugin offers the provider 'kiro-cli'"
+
+
+def test_a_denied_plugin_says_so(managed: Managed) -> None:
+    chain = managed("plugins: {deny: [openai]}\nllm: {default_model: 'openai:x'}").llm()
+    assert "denied" in chain.links[0].skip
+
+
+async def test_a_provider_whose_constructor_fails_does_not_end_the_chain(managed: Managed, echo: type[Provider]) -> None:
+    class Broken(echo):  # type: ignore[valid-type,misc] # a fixture's class
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            raise ZeroDivisionError("oops")
+
+    manager = managed("llm: {model_roles: {primary: ['broken:a', 'echo:b']}}\nproviders: {echo: {}}")
+    manager.register_provider("broken", Broken)
+    response = await manager.llm().chat("hi")
+    await manager.aclose()
+    assert response.text == "b: hi"
+    assert "provider 'broken' cannot be made: ZeroDivisionError: oops" in response.attempts[0].message
