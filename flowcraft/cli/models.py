@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from flowcraft.manager import LLMManager
     from flowcraft.plugin import ModelInfo
 
+SHOWN = ("tools", "json_schema", "images", "reasoning", "logprobs")
+"""The capabilities that the table shows; ``--json`` tells all that are known."""
+
 models = typer.Typer(help="Which models there are, and what is known of them.", no_args_is_help=True)
 
 
@@ -39,7 +42,7 @@ def list_models(as_json: AsJson = False, settings: SettingsPath = None) -> None:
     if not rows:
         stderr().print("no models; set a key in the environment, or name a provider in settings.yaml")
         return
-    table = _table("role", "model", right=("context", "USD in / out per million"), rest=("capabilities", "from"))
+    table = _table("role", "model", right=("context", "USD/M in / out"), rest=("can", "from"))
     for row in rows:
         table.add_row(*_cells(row), style="dim" if row["skipped"] else None)
     stdout().print(table)
@@ -62,7 +65,10 @@ def _facts(role: str, info: ModelInfo, skip: str) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> list[Text]:
     price = row["price"]
     name = f"{row['provider']}:{row['model']}" if row["provider"] else row["model"]
-    can = " ".join(capability if value else f"no-{capability}" for capability, value in row["capabilities"].items())
+    known = row["capabilities"]
+    can = " ".join(
+        [*(name for name in SHOWN if known.get(name)), *(f"no-{name}" for name in SHOWN if known.get(name) is False)]
+    )
     return [
         Text(row["role"]),
         Text(name),
@@ -117,5 +123,5 @@ def _table(*left: str, right: tuple[str, ...], rest: tuple[str, ...]) -> Table:
     for title in right:
         table.add_column(title, justify="right", no_wrap=True)
     for title in rest:
-        table.add_column(title)
+        table.add_column(title, min_width=len(title))
     return table
