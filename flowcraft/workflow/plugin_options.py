@@ -74,7 +74,7 @@ def _validate(reading: Reading, path: Path, data: Any, options: type[BaseModel])
                 hint = did_you_mean(str(item["loc"][-1]), names) or _known(options)
                 reading.problem(at, f"unknown option '{item['loc'][-1]}'", hint, key=True)
             elif item["type"] == "missing":
-                reading.problem(at, f"the option '{item['loc'][-1]}' is missing", key=True)
+                reading.problem(at[:-1], f"the option '{item['loc'][-1]}' is missing", key=True)
             else:
                 reading.problem(at, f"'{'.'.join(map(str, item['loc']))}': {item['msg']}")
 

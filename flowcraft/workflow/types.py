@@ -345,16 +345,16 @@ ANY = Scalar(name="any")
 
 
 def depth_of(kind: Type, known: Mapping[str, int]) -> int:
-    """Return how deep a type nests; ``known`` has the depths of named types."""
+    """Return how deep lists and objects nest in a type; ``known`` has the depths of named types."""
     if isinstance(kind, Named):
-        return known.get(kind.name, 0) + 1
+        return known.get(kind.name, 0)
     if isinstance(kind, ListOf):
         return depth_of(kind.element, known) + 1
     if isinstance(kind, Nullable):
-        return depth_of(kind.inner, known) + 1
+        return depth_of(kind.inner, known)
     if isinstance(kind, Fields):
         return 1 + max(depth_of(part, known) for part in kind.fields.values())
-    return 1
+    return 0
 
 
 def nullable(inner: Type) -> Type:
