@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from flowcraft.manager import LLMManager
     from flowcraft.plugin import ModelInfo
 
-SHOWN = ("tools", "json_schema", "images", "reasoning", "logprobs")
-"""The capabilities that the table shows; ``--json`` tells all that are known."""
+SHOWN = {"tools": "tools", "json_schema": "schema", "images": "images", "reasoning": "thinks", "logprobs": "logprobs"}
+"""The capabilities that the table shows, and how; ``--json`` tells all that are known."""
 
 models = typer.Typer(help="Which models there are, and what is known of them.", no_args_is_help=True)
 
@@ -66,9 +66,7 @@ def _cells(row: dict[str, Any]) -> list[Text]:
     price = row["price"]
     name = f"{row['provider']}:{row['model']}" if row["provider"] else row["model"]
     known = row["capabilities"]
-    can = " ".join(
-        [*(name for name in SHOWN if known.get(name)), *(f"no-{name}" for name in SHOWN if known.get(name) is False)]
-    )
+    can = " ".join(word if known[name] else f"no-{word}" for name, word in SHOWN.items() if name in known)
     return [
         Text(row["role"]),
         Text(name),
@@ -123,5 +121,5 @@ def _table(*left: str, right: tuple[str, ...], rest: tuple[str, ...]) -> Table:
     for title in right:
         table.add_column(title, justify="right", no_wrap=True)
     for title in rest:
-        table.add_column(title, min_width=len(title))
+        table.add_column(title, min_width=16 if title == "can" else len(title))
     return table

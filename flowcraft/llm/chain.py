@@ -98,20 +98,20 @@ class Chain:
         self.notes = tuple(notes)
         self._params = _checked(params or {})
 
-    async def chat(self, question: Question, **params: Any) -> ChatResponse:
+    async def chat(self, request: Question, **params: Any) -> ChatResponse:
         """Return the answer to a text, messages or a request; ``params`` are fields of ChatRequest."""
-        request = self._request(question, params)
-        ledger = request.scope.ledger
+        asked = self._request(request, params)
+        ledger = asked.scope.ledger
         try:
-            response = await self.llm.chat(request)
+            response = await self.llm.chat(asked)
         except LLMError as error:
             error.attempts = tuple(ledger)
             raise
         return copied_response(response, attempts=tuple(ledger))
 
-    def stream(self, question: Question, **params: Any) -> ChatStream:
+    def stream(self, request: Question, **params: Any) -> ChatStream:
         """Return the answer as a stream of events, ``Done`` last."""
-        return ChatStream(self._events(question, params))
+        return ChatStream(self._events(request, params))
 
     async def _events(self, question: Question, params: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
         request = self._request(question, params)
