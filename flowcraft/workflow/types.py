@@ -29,9 +29,9 @@ class TypeMismatch(FlowCraftError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Type:
-    """What a value may be. ``description`` is told to models, forms and the command line."""
+    """What a value may be. ``description`` is told to models, forms and the command line; types are equal without it."""
 
-    description: str = ""
+    description: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
