@@ -32,7 +32,7 @@ _PUBLIC = {
     "load_workflow": "flowcraft.workflow",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the keys are text
 
 
 def __getattr__(name: str) -> object:

@@ -238,7 +238,8 @@ class FlowCraft:
             state=change.state,
             outputs=change.outputs,
             stages={
-                name: {**report.data(), "seconds": round(report.seconds, 3), **spent.of(name)} for name, report in reports.items()
+                name: {**report.data(), "seconds": round(report.seconds, 3), **spent.of(name)}
+                for name, report in reports.items()
             },
             seconds=change.seconds,
             calls=totals.calls if totals else 0,

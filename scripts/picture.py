@@ -18,6 +18,7 @@ PICTURE = Path("docs/run.svg")
 
 
 async def main() -> None:
+    """Run the workflow and draw how the terminal looks at its end."""
     console = Console(record=True, width=104, force_terminal=True, color_system="truecolor", file=io.StringIO(), emoji=False)
     progress = Progress()
     async with FlowCraft() as flow:

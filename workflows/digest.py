@@ -9,7 +9,7 @@ LONGEST = 12_000
 
 
 def documents(root: str, paths: list[str]) -> dict[str, list[dict[str, object]]]:
-    """Return the Markdown documents at ``paths``: files, or folders whose ``*.md`` are taken. Paths are relative to ``root``."""
+    """Return the Markdown documents at ``paths``: files, or folders whose ``*.md`` are taken, relative to ``root``."""
     base = Path(root)
     found: list[Path] = []
     for path in paths:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 SettingsPath = Annotated[
-    Path | None, typer.Option("--settings", metavar="PATH", help="Settings file; default: FLOWCRAFT_SETTINGS, else settings.yaml.")
+    Path | None,
+    typer.Option("--settings", metavar="PATH", help="Settings file; default: FLOWCRAFT_SETTINGS, else settings.yaml."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]

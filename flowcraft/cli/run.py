@@ -26,11 +26,12 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The workflow file.")],
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="NAME=VALUE", help="An input; @file reads a file, @- standard input, @@ is a literal @."),
+        typer.Option("--input", "-i", metavar="NAME=VALUE", help="An input; @file reads a file, @- stdin, @@ is a literal @."),
     ] = None,
     inputs_file: Annotated[Path | None, typer.Option("--inputs", metavar="PATH", help="Inputs as a YAML or JSON file.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="One tier, alias or model in place of all; 'offline' needs no key.")
+        str | None,
+        typer.Option("--model", metavar="NAME", help="One tier, alias or model in place of all; 'offline' needs no key."),
     ] = None,
     as_json: AsJson = False,
     settings: SettingsPath = None,
@@ -166,5 +167,3 @@ def _pair(name: str, value: Any, depth: int) -> str:
     told = readable(value, depth + 1)
     short = not isinstance(value, dict | list) and "\n" not in told and len(told) < 100
     return f"{margin}{name}: {told.strip()}" if short else f"{margin}{name}:\n{told}"
-
-

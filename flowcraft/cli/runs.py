@@ -68,7 +68,13 @@ def list_runs(
         spent = totals.get(row.id)
         cost = [str(spent.calls), money(spent.usd)] if spent and spent.calls else ["", ""]
         found.add_row(
-            Text(mark, style=style), row.id, row.workflow, Text(row.state, style=style), _started(row), f"{row.seconds:.1f} s", *cost
+            Text(mark, style=style),
+            row.id,
+            row.workflow,
+            Text(row.state, style=style),
+            _started(row),
+            f"{row.seconds:.1f} s",
+            *cost,
         )
     stdout().print(found)
 
@@ -102,12 +108,14 @@ def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None)
         console.print(Text(row.error, style="red"))
     for name, event in last.items():
         mark, style = MARKS.get(event["state"], ("·", ""))
-        console.print(Text(f"{mark} {name}: {event['state']}" + (f": {event['reason']}" if event["reason"] else ""), style=style))
+        reason = f": {event['reason']}" if event["reason"] else ""
+        console.print(Text(f"{mark} {name}: {event['state']}{reason}", style=style))
     for piece in pieces:
         if piece.state == "failed":
             console.print(Text(f"  {piece.path}: {json.loads(piece.result)['error']}", style="yellow"))
     if attempts:
-        console.print(Text(f"\n{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD", style="bold"))
+        spent = f"{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD"
+        console.print(Text(f"\n{spent}", style="bold"))
         for item in attempts:
             console.print(Text(f"  {item.path}: {item.attempt}", style="" if item.attempt.outcome == "ok" else "yellow"))
     if row.state == "done":
@@ -133,7 +141,7 @@ def show_logs(run: RunId, as_json: AsJson = False, settings: SettingsPath = None
 
 
 def _told(event: dict[str, Any]) -> str:
-    parts = [event.get("stage", ""), event.get("state", ""), event.get("message", ""), event.get("reason", ""), event.get("error", "")]
+    parts = [event.get(name, "") for name in ("stage", "state", "message", "reason", "error")]
     if event["kind"] == "run.started":
         parts.append(f"segment {event['segment']}")
     if event.get("elements") is not None:
@@ -146,8 +154,8 @@ def _told(event: dict[str, Any]) -> str:
 def _waits(process: ProcessRow) -> None:
     stderr().print(
         Text(
-            f"the run belongs to process {process.pid} on {process.host or 'an unknown host'}; waiting up to 10 s to see whether it "
-            "still beats",
+            f"the run belongs to process {process.pid} on {process.host or 'an unknown host'}; waiting up to 10 s to see "
+            "whether it still beats",
             style="yellow",
         )
     )

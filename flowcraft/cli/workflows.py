@@ -41,7 +41,7 @@ def validate(
 
 
 def schema(
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there instead of printing it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there, do not print it.")] = None,
     settings: SettingsPath = None,
 ) -> None:
     """Print the JSON Schema of the workflow language, with what installed plugins add."""

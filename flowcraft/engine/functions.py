@@ -33,7 +33,7 @@ def _private(folder: Path, module: str) -> str:
 
 def _is_below(module: Any, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(file).is_relative_to(folder)
+    return file is not None and Path(file).is_relative_to(folder)
 
 
 def import_module(folder: Path, module: str) -> Any:
@@ -67,9 +67,7 @@ def _hide(folder: Path) -> dict[str, Any]:
     names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
     names -= sys.stdlib_module_names
     foreign = [
-        name
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] in names and not _is_below(module, folder)
+        name for name, module in sys.modules.items() if name.partition(".")[0] in names and not _is_below(module, folder)
     ]
     return {name: sys.modules.pop(name) for name in foreign}
 
@@ -95,7 +93,7 @@ def load_function(folder: str, module: str, function: str) -> Callable[..., Any]
     """Return ``module:function``; raise StageFailed saying what is missing or what the module raised."""
     try:
         found: Any = import_module(Path(folder), module)
-    except Exception as error:  # noqa: BLE001 - border: a user's module may raise anything at import
+    except Exception as error:  # border: a user's module may raise anything at import
         raise StageFailed(f"cannot import {module!r}: {type(error).__name__}: {error}") from error
     for part in function.split("."):
         found = getattr(found, part, None)
@@ -106,7 +104,8 @@ def load_function(folder: str, module: str, function: str) -> Callable[..., Any]
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling ``function`` gives a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+    called = getattr(function, "__call__", None)  # noqa: B004 - the method is wanted, not whether there is one
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def code_digest(folder: str, module: str) -> str:

@@ -85,7 +85,7 @@ def watch(store: RunStore, process: str, *, pause: Callable[[float], None] = tim
 
 
 class Owner:
-    """This process as an owner of runs. Beats on a thread of its own as long as it owns any.
+    """The process that we are, as an owner of runs. Beats on a thread of its own as long as it owns any.
 
     ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``).
     """

@@ -208,7 +208,6 @@ class RunStore(Protocol):
         ...
 
 
-
 class Models(Protocol):
     """Where stages get their language models from."""
 

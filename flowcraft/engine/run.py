@@ -87,7 +87,7 @@ class Engine:
             del self._segments[start.run.id]
 
     def cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
-        """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is then."""
+        """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is."""
         row = self.find(run)
         if row.state in ENDED:
             raise RunError(f"run {row.id} is {row.state} already", run=row.id)

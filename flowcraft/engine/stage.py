@@ -297,7 +297,8 @@ class StageRunner:
 
     async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
         """Record the final failure; return its message under ``on_error: continue``, else raise it."""
-        inner = isinstance(error, StageFailed) and isinstance(self.stage.body, Uses) and error.stage.startswith(unit.path)
+        failed = error.stage if isinstance(error, StageFailed) else ""
+        inner = isinstance(self.stage.body, Uses) and bool(failed) and failed.startswith(unit.path)
         message = self.book.redactor.text(explain(error))
         if self.stage.on_error == "continue" or not inner:
             # What failed inside is recorded there, and it is there that a resumed run goes on.
@@ -305,7 +306,7 @@ class StageRunner:
             await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
         if self.stage.on_error == "continue":
             return message
-        raise StageFailed(message, run=self.book.run, stage=error.stage if inner else unit.path) from error
+        raise StageFailed(message, run=self.book.run, stage=failed if inner else unit.path) from error
 
     async def _skip(self, path: str, scope: Mapping[str, Any]) -> None:
         known = self.book.known(path)
@@ -342,5 +343,3 @@ def _first_end(path: str) -> int:
 def _kind(value: Any) -> str:
     names: Mapping[type, str] = {str: "a string", dict: "an object", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
-
-

@@ -38,7 +38,8 @@ def json_text(value: Any, what: str = "the value") -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
     except (TypeError, ValueError, RecursionError) as error:
-        raise StageFailed(f"{what} cannot be kept: {error}; return text, numbers, booleans, null, lists, objects or pydantic") from None
+        takes = "text, numbers, booleans, null, lists, objects or pydantic"
+        raise StageFailed(f"{what} cannot be kept: {error}; return {takes}") from None
     if not text.isascii():
         try:
             size = len(text.encode())

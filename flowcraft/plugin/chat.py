@@ -239,16 +239,7 @@ class Done:
 
 
 StreamEvent = (
-    TextDelta
-    | ReasoningDelta
-    | ToolCallDelta
-    | ToolCallEvent
-    | AudioDelta
-    | LogprobsDelta
-    | Rollback
-    | Restart
-    | Switch
-    | Done
+    TextDelta | ReasoningDelta | ToolCallDelta | ToolCallEvent | AudioDelta | LogprobsDelta | Rollback | Restart | Switch | Done
 )
 
 

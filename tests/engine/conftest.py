@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ class Project:
         class Scripted(FakeProvider):
             def __init__(self, config: Any = None, *, section: str = "", timeouts: Any = None) -> None:
                 super().__init__(section=section, timeouts=timeouts)
-                self.__dict__.update({name: value for name, value in fake.__dict__.items() if name[0] != "_" and name != "section"})
+                self.__dict__.update(
+                    {name: value for name, value in vars(fake).items() if name[0] != "_" and name != "section"}
+                )
                 self._scripts = fake._scripts
                 self._waiting = fake._waiting
 
@@ -76,7 +77,7 @@ class Project:
         return log.read_text(encoding="utf-8").split() if log.exists() else []
 
 
-NOTE = '''
+NOTE = """
 import pathlib
 LOG = pathlib.Path(__file__).with_name("log.txt")
 
@@ -94,12 +95,12 @@ def fail_until(path):
     if not pathlib.Path(path).exists():
         raise ValueError("not yet")
     return "at last"
-'''
+"""
 
 
 @pytest.fixture
-async def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(tmp_path)
     made = Project(tmp_path)
     made.steps(NOTE)
-    yield made
+    return made

@@ -235,7 +235,11 @@ def test_function_may_import_its_neighbours_when_it_is_called(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("import nothing_of_this_name\n", "ModuleNotFoundError"), ("raise SystemError('no')\n", "SystemError"), ("x = 1\n", "has no function")],
+    [
+        ("import nothing_of_this_name\n", "ModuleNotFoundError"),
+        ("raise SystemError('no')\n", "SystemError"),
+        ("x = 1\n", "has no function"),
+    ],
 )
 def test_module_that_cannot_be_used_says_why(tmp_path, text, told):
     (tmp_path / "broken_one.py").write_text(text)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 def paths(project):
     with sqlite3.connect(project.path / "flowcraft.db") as connection:
-        return {path: state for path, state in connection.execute("SELECT path, state FROM pieces")}
+        return dict(connection.execute("SELECT path, state FROM pieces").fetchall())
 
 
 async def test_part_gets_only_its_inputs_and_gives_its_outputs(project):
@@ -70,7 +70,8 @@ async def test_failure_inside_a_part_can_be_let_pass(project):
 
 
 async def test_retry_of_a_part_repeats_all_of_it(project):
-    project.write("part.yaml", 'flowcraft: 1\nstages:\n  one: {run: "steps:note", with: {word: one}}\n  bad: {needs: [one], run: "steps:fail"}\n')
+    stages = '  one: {run: "steps:note", with: {word: one}}\n  bad: {needs: [one], run: "steps:fail"}\n'
+    project.write("part.yaml", f"flowcraft: 1\nstages:\n{stages}")
 
     result = await project.run("stages: {part: {uses: ./part.yaml, retry: {max: 1, backoff: 1ms}}}")
 

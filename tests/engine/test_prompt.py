@@ -14,7 +14,10 @@ async def test_prompt_and_system_reach_the_model_and_its_text_is_the_value(proje
         """
         inputs: {name: string}
         stages:
-          greet: {system: "Speak like ${{ inputs.name }}", prompt: "Greet ${{ inputs.name }}", params: {temperature: 0.2, min_p: 0.1}}
+          greet:
+            system: "Speak like ${{ inputs.name }}"
+            prompt: "Greet ${{ inputs.name }}"
+            params: {temperature: 0.2, min_p: 0.1}
         """,
         "Привет!",
         name="Анна",

@@ -162,11 +162,13 @@ async def test_synchronous_function_that_hangs_is_left_behind(project):
             threading.Event().wait(600)
     """)
 
-    result = await project.run("""
+    result = await project.run(
+        """
         stages:
           hangs: {run: "steps:hang", timeout: 20ms, on_error: continue}
           behind: {needs: [hangs], run: "other:fine"}
-    """.replace("other:fine", "steps:hang").replace("{needs: [hangs]", '{when: "false", needs: [hangs]'))
+    """.replace("other:fine", "steps:hang").replace("{needs: [hangs]", '{when: "false", needs: [hangs]')
+    )
 
     assert result.state == "done"
     assert "timed out" in result.stages["hangs"]["error"]

@@ -81,7 +81,9 @@ class Folder:
     def starts(self) -> Counter[str]:
         return Counter(line.split()[1] for line in self.lines() if line.startswith("start "))
 
-    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+    def wait_for(
+        self, condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 60
+    ) -> None:
         until = time.monotonic() + seconds
         while not condition():
             if process is not None and process.poll() is not None:
@@ -118,7 +120,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     made.end()
 
 
-STEPS = '''
+STEPS = """
 import os, pathlib, time
 
 LOG = pathlib.Path(__file__).with_name("log.txt")
@@ -141,7 +143,7 @@ def numbers(count):
 def join(parts):
     note("start", "join")
     return "+".join(str(part) for part in parts)
-'''
+"""
 
 TWELVE = """
 flowcraft: 1

@@ -161,7 +161,9 @@ def test_wrong_settings_are_told_with_their_place(hello):
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("arguments", [["rnu"], ["run"], ["run", "hello.yaml", "--modle", "x"], ["runs", "show"], ["runs", "show", "none"]])
+@pytest.mark.parametrize(
+    "arguments", [["rnu"], ["run"], ["run", "hello.yaml", "--modle", "x"], ["runs", "show"], ["runs", "show", "none"]]
+)
 def test_wrong_commands_are_told_without_a_traceback(hello, arguments):
     ended = hello.flowcraft(*arguments)
 

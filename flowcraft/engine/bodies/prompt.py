@@ -32,7 +32,7 @@ class PromptBody(StageBody):
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Ask and return the answer."""
         wants_text = context.output is None or context.output.schema == {"type": "string"}
-        messages = (Message.user(options.prompt),)
+        messages: tuple[Message, ...] = (Message.user(options.prompt),)
         if options.system:
             messages = (Message.system(options.system), *messages)
         request = ChatRequest(
