@@ -14,7 +14,7 @@ from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
 from flowcraft.workflow.files import Files, UnreadableFile
 from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
-from flowcraft.workflow.reading import Path, Reading
+from flowcraft.workflow.reading import Path, Reading, TooManyProblems
 from flowcraft.workflow.references import References
 from flowcraft.workflow.schema import Input, Prompt, Value, Workflow
 from flowcraft.workflow.signatures import Modules, NotFound, Signature
@@ -79,7 +79,10 @@ class _Library:
             return
         self.files.texts[absolute] = document.text
         reader = _FileReader(self, document, absolute, (*around, absolute))
-        workflow = reader.read()
+        try:
+            workflow = reader.read()
+        except TooManyProblems:
+            workflow = None
         self.problems += reader.reading.problems
         if workflow is not None:
             self._workflows[absolute] = workflow

@@ -18,6 +18,13 @@ from flowcraft.workflow.template import OPENING, Template, parse_template
 Path = tuple[str | int, ...]
 
 
+MOST_PROBLEMS = 100
+
+
+class TooManyProblems(Exception):
+    """Reading a file ends here: nobody mends more than this in one go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where an expression stands: in a document, in the text at ``path``, from ``offset`` on; ``key`` of ``stage``."""
@@ -42,7 +49,13 @@ class Reading:
 
     def problem(self, path: Path, message: str, hint: str = "", **at: Any) -> None:
         """Keep a problem at ``path``."""
-        self.problems.append(self.document.problem(path, message, hint, **at))
+        self.keep(self.document.problem(path, message, hint, **at))
+
+    def keep(self, problem: Problem) -> None:
+        """Keep a problem; raise TooManyProblems when there are enough for one go."""
+        self.problems.append(problem)
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise TooManyProblems
 
     def warning(self, path: Path, message: str, hint: str = "", **at: Any) -> None:
         """Keep a warning at ``path``."""
@@ -157,9 +170,8 @@ class Reading:
         return expression
 
     def _refuse(self, error: ExpressionError, place: Place) -> None:
-        self.problems.append(
-            place.document.problem(place.path, error.message, error.hint, offset=place.offset + error.offset, width=error.width)
-        )
+        offset = place.offset + error.offset
+        self.keep(place.document.problem(place.path, error.message, error.hint, offset=offset, width=error.width))
 
     def _read_file(self, path: str) -> str:
         return self.files.below(self.folder, path)[1]

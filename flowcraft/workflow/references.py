@@ -185,7 +185,7 @@ class References:
         if place.stage in expression.run_stages:
             self._at(place, expression, f"stage '{place.stage}' mentions itself: a circle")
         for error in inference.problems:
-            self.reading.problems.append(_placed(place, error))
+            self.reading.keep(_placed(place, error))
         for error in inference.doubts:
             self.reading.warnings.append(_placed(place, error, warning=True))
         wanted = {"parallel": INTEGER, "timeout": STRING}.get(place.key)
@@ -202,7 +202,7 @@ class References:
 
     def _at(self, place: Place, expression: Expression, message: str) -> None:
         problem = place.document.problem(place.path, message, offset=place.offset, width=len(expression.text))
-        self.reading.problems.append(problem)
+        self.reading.keep(problem)
 
     def _check_conditions(self) -> None:
         """Warn of conditions that are always the same, and of text."""
@@ -238,7 +238,7 @@ class References:
         problem = place.document.problem(
             place.path, f"a circle: {path}", "each waits for the next", offset=place.offset + offset, width=width
         )
-        self.reading.problems.append(problem)
+        self.reading.keep(problem)
 
 
 class _Layered(dict[str, Type]):

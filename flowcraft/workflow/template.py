@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,20 +58,6 @@ def render_value(value: Any, scope: Scope) -> Any:
     if isinstance(value, list | tuple):
         return [render_value(part, scope) for part in value]
     return value
-
-
-def expressions_in(value: Any) -> Iterator[Expression]:
-    """Yield every expression in a value of templates, lists and mappings."""
-    if isinstance(value, Expression):
-        yield value
-    elif isinstance(value, Template):
-        yield from value.expressions
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from expressions_in(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from expressions_in(part)
 
 
 def parse_template(text: str, parse_at: ParseAt) -> tuple[Template, list[ExpressionError]]:

@@ -120,3 +120,19 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(folder):
     assert [(problem.line, problem.column) for problem in problems] == sorted(
         (problem.line, problem.column) for problem in problems
     )
+
+
+def test_reading_ends_after_a_hundred_problems(folder):
+    stages = "".join(f'  s{number}: {{prompt: "${{{{ nothing{number} }}}}"}}\n' for number in range(500))
+
+    assert len(folder.problems(f"stages:\n{stages}")) == 100
+
+
+def test_a_used_file_with_too_many_problems_is_told_once(folder):
+    keys = ", ".join(f"key{number}: 1" for number in range(500))
+    folder.write("part.yaml", f"flowcraft: 1\nstages: {{a: {{prompt: hello, {keys}}}}}\n")
+
+    problems = folder.problems("stages:\n  a: {uses: part.yaml}\n  b: {prompt: hello, timeout: 3}\n")
+
+    assert len(problems) == 101
+    assert problems[0].file.endswith("flow.yaml")
