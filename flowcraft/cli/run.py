@@ -46,7 +46,7 @@ def run(
             workflow = flow.load(file)
             print_problems(problem for problem in flow.check(workflow) if problem.warning)
             values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
-            return await flow.run(workflow, values, model=model, on_start=watching.started)  # type: ignore[no-any-return]
+            return await flow.run(workflow, values, model=model, on_start=watching.started)
 
     finish(flow, carry, as_json)
 

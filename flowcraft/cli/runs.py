@@ -168,7 +168,7 @@ def resume_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = Non
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:
-            return await flow.resume(run, on_wait=_waits, on_start=watching.started)  # type: ignore[no-any-return]
+            return await flow.resume(run, on_wait=_waits, on_start=watching.started)
 
     finish(flow, carry, as_json)
 
