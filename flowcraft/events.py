@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from flowcraft.attempts import Attempt
@@ -24,7 +24,7 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """Return the event as JSON-like data, its kind included."""
-        return {"kind": self.kind, **asdict(self)}
+        return {"kind": self.kind, **{item.name: _plain(getattr(self, item.name)) for item in fields(self)}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,11 @@ class Said(Event):
     level: str = "info"
     message: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def _plain(value: Any) -> Any:
+    # All but attempts is plain already, and asdict copies deeply, which would cost more than storing the event.
+    return asdict(value) if isinstance(value, Attempt) else value
 
 
 EVENTS: tuple[type[Event], ...] = (

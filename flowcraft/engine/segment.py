@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowcraft.attempts import Attempt
+from flowcraft.engine.functions import code_digest
 from flowcraft.engine.graph import first_error, walk
 from flowcraft.engine.job import Frame, Job, Stopped
 from flowcraft.engine.lease import Owner
@@ -59,6 +60,7 @@ class Segment:
         self._said: set[str] = set()
         self._chains: dict[tuple[str | None, str, str | None], LLM] = {}
         self._bodies: dict[str, StageBody] = {}
+        self._codes: dict[tuple[str, str], str] = {}
         self._event_lock = threading.Lock()
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,6 +156,13 @@ class Segment:
         if frame.stopping:
             raise Stopped
         return self._outputs(frame)
+
+    def code(self, folder: str, module: str) -> str:
+        """Return the digest of a module's code, made once: many stages may call functions of one module."""
+        found = self._codes.get((folder, module))
+        if found is None:
+            found = self._codes[folder, module] = code_digest(folder, module)
+        return found
 
     def body(self, key: str) -> StageBody:
         """Return the body for a key, made once."""

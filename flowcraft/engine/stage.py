@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.context import Context
-from flowcraft.engine.functions import code_digest, import_module
+from flowcraft.engine.functions import import_module
 from flowcraft.engine.job import Frame, StageReport, Stopped
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Piece
@@ -232,7 +232,7 @@ class StageRunner:
     def _code_of(self) -> str:
         if self._code is None:
             body = self.stage.body
-            self._code = code_digest(self.frame.workflow.folder, body.module) if isinstance(body, Run) else ""
+            self._code = self.segment.code(self.frame.workflow.folder, body.module) if isinstance(body, Run) else ""
         return self._code
 
     async def _goes(self, unit: Unit, failed: Piece | None) -> Any:

@@ -25,7 +25,7 @@ class Writer:
         self._writes: list[Write] = []
         self._waiters: list[_Waiter] = []
         self._closing = False
-        self._busy = False
+        self._asleep = False
         self._failed: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -44,9 +44,8 @@ class Writer:
         """Store ``write`` soon: with the next piece, or after a short while."""
         with self._condition:
             self._ensure()
-            first = not self._writes
             self._writes.append(write)
-            if first:
+            if self._asleep:
                 self._condition.notify()
 
     def _ensure(self) -> None:
@@ -60,10 +59,13 @@ class Writer:
     def _serve(self) -> None:
         while True:
             with self._condition:
-                while not self._writes and not self._closing:
-                    self._condition.wait()
-                if self._writes and not self._waiters and not self._closing:
-                    self._condition.wait_for(lambda: self._waiters or self._closing, LAZY_SECONDS)
+                # What may wait does not wake this thread: between two pieces of a run that would cost as much as the writing.
+                self._condition.wait_for(lambda: self._waiters or self._closing, LAZY_SECONDS)
+                if not self._writes and not self._closing:
+                    self._asleep = True
+                    self._condition.wait_for(lambda: self._writes or self._closing)
+                    self._asleep = False
+                    continue
                 if not self._writes:
                     return
                 writes, self._writes = self._writes, []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,20 +24,53 @@ class RunAsk:
     function: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A function and what is known of it; ``fits`` are the names of arguments that it is known to take."""
+
+    function: Callable[..., Any]
+    signature: inspect.Signature | None
+    is_async: bool
+    fits: set[tuple[str, ...]] = field(default_factory=set)
+
+    def check(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Raise StageFailed unless the function takes these arguments."""
+        names = tuple(arguments)
+        if self.signature is None or names in self.fits:
+            return
+        try:
+            self.signature.bind(**arguments)
+        except TypeError as error:
+            raise StageFailed(f"{name}: {error}; 'with' gives: {', '.join(names) or 'nothing'}") from None
+        self.fits.add(names)
+
+
 class RunBody(StageBody):
     """Calls the function with the rendered ``with`` as keyword arguments; synchronous ones run on a thread."""
 
     key: ClassVar[str] = "run"
     takes: ClassVar[frozenset[str]] = frozenset({"with", "output"})
 
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, RunAsk], _Loaded] = {}
+
+    def _load(self, folder: str, options: RunAsk) -> _Loaded:
+        """Return the function, looked up once: a list may call it ten thousand times."""
+        found = self._loaded.get((folder, options))
+        if found is None:
+            function = load_function(folder, options.module, options.function)
+            found = _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
+            self._loaded[folder, options] = found
+        return found
+
     async def run(self, options: RunAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Call the function and return its result."""
         name = f"{options.module}:{options.function}"
         try:
-            function = load_function(context.folder, options.module, options.function)
-            call = functools.partial(function, **context.arguments)
-            _check_arguments(name, function, context)
-            if is_async(function):
+            loaded = self._load(context.folder, options)
+            loaded.check(name, context.arguments)
+            call = functools.partial(loaded.function, **context.arguments)
+            if loaded.is_async:
                 return await call()
             result = await context.threads.run(call)
             return await result if inspect.isawaitable(result) else result
@@ -49,13 +83,11 @@ class RunBody(StageBody):
             raise StageFailed(_told(name, error)) from error
 
 
-def _check_arguments(name: str, function: Any, context: Context) -> None:
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        inspect.signature(function).bind(**context.arguments)
+        return inspect.signature(function)
     except ValueError:
-        return  # built in C: no signature to check
-    except TypeError as error:
-        raise StageFailed(f"{name}: {error}; 'with' gives: {', '.join(context.arguments) or 'nothing'}") from None
+        return None  # built in C: no signature to check
 
 
 def _traceback(error: BaseException) -> str:
