@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -92,3 +93,27 @@ def test_workflow_example_loads(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", examples("toml"))
 def test_toml_example_is_toml(code: str) -> None:
     assert tomllib.loads(code)
+
+
+def test_the_plugin_of_the_readme_answers(tmp_path: Path) -> None:
+    """Installed as its two blocks say, it is found by its entry point and answers a workflow."""
+    blocks = {match[2]: match[3] for match in BLOCK.finditer((ROOT / "README.md").read_text("utf-8")) if "echo" in match[3]}
+    (tmp_path / "flowcraft_echo").mkdir()
+    (tmp_path / "flowcraft_echo" / "__init__.py").write_text(blocks["python"], "utf-8")
+    metadata = tmp_path / "flowcraft_echo-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flowcraft-echo\nVersion: 1.0\nRequires-Dist: flowcraft\n")
+    group, points = next(iter(tomllib.loads(blocks["toml"])["project"]["entry-points"].items()))
+    lines = [f"{name} = {target}" for name, target in points.items()]
+    (metadata / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+    (tmp_path / "settings.yaml").write_text("llm: {default_model: 'echo:any'}\nproviders: {echo: {}}\n")
+    (tmp_path / "hello.yaml").write_text("flowcraft: 1\nstages: {hello: {prompt: Привет}}\n", "utf-8")
+
+    command = [sys.executable, "-m", "flowcraft", "run", "hello.yaml", "--json"]
+    environment = {**bare_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["outputs"] == {"hello": "Привет"}
+    assert not document["offline"]
