@@ -24,7 +24,7 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """Return the event as JSON-like data, its kind included."""
-        return {"kind": self.kind, **{item.name: _plain(getattr(self, item.name)) for item in fields(self)}}
+        return {"kind": self.kind, **{name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

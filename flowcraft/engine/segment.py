@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowcraft.attempts import Attempt
@@ -19,7 +18,7 @@ from flowcraft.engine.pieces import PieceBook
 from flowcraft.engine.ports import AttemptRow, EventRow, RunStore, SegmentStart, StateChange, Write
 from flowcraft.engine.stage import StageRunner
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.engine.values import stored
+from flowcraft.engine.values import TOLERANT, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged, RunFenced, StageFailed
 from flowcraft.events import Bus, Event, RunFinished, RunStarted, Said
@@ -71,7 +70,7 @@ class Segment:
         self._loop = asyncio.get_running_loop()
         begun = time.monotonic()
         stages = tuple(self.job.workflow.stages)
-        self.emit(RunStarted(workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages))
+        self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)
         interrupted: asyncio.CancelledError | None = None
         try:
             state, outputs, error = await self._carry()
@@ -89,9 +88,10 @@ class Segment:
             seconds=seconds,
             ended=self.desk.now() if state in ("done", "failed", "cancelled") else None,
         )
-        row = self._row(RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error))
-        await self.desk.writer.save(Write(run=self.book.run, epoch=self.book.epoch, events=(row,), state=change))
-        self.desk.bus.emit(RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error))
+        finished = RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error)
+        end = Write(run=self.book.run, epoch=self.book.epoch, events=(self._row(finished),), state=change)
+        await self.desk.writer.save(end)
+        self.desk.bus.emit(finished)
         if interrupted is not None and not self.cancelled:
             raise interrupted
         return change
@@ -197,24 +197,23 @@ class Segment:
         if self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
-    def emit(self, event: Event, keep: bool = True) -> None:
-        """Stamp ``event``, hand it to all who watch, and keep it if it is of a kept kind."""
-        stamped = replace(event, run=self.run_row.id, time=self.desk.now())
+    def emit(self, kind: type[Event], *, keep: bool = True, **fields: Any) -> None:
+        """Make an event of this run, hand it to all who watch, and keep it if it is of a kept kind."""
+        event = kind(run=self.run_row.id, time=self.desk.now(), **fields)
         if keep and event.kept:
-            self.book.add_event(self._row(stamped))
-        self.desk.bus.emit(stamped)
+            self.book.add_event(self._row(event))
+        self.desk.bus.emit(event)
 
     def _row(self, event: Event) -> EventRow:
         with self._event_lock:
             sequence, self._next_event = self._next_event, self._next_event + 1
         data = self.job.redactor.value(event.data())
-        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
-        return EventRow(sequence=sequence, kind=event.kind, stage=event.stage, time=event.time, data=text)
+        return EventRow(sequence=sequence, kind=event.kind, stage=event.stage, time=event.time, data=TOLERANT.encode(data))
 
     def say(self, stage: str, message: str, *, level: str = "info", **details: Any) -> None:
         """Emit something worth knowing, secrets taken out."""
         redactor = self.job.redactor
-        self.emit(Said(stage=stage, level=level, message=redactor.text(message), details=redactor.value(details)))
+        self.emit(Said, stage=stage, level=level, message=redactor.text(message), details=redactor.value(details))
 
     def say_once(self, topic: str, message: str) -> None:
         """Say something once in this segment."""

@@ -76,10 +76,12 @@ class StageRunner:
         self.path = f"{frame.prefix}{stage.name}"
         self.report: StageReport = frame.reports[stage.name]
         self._started = False
-        folder = Path(frame.workflow.folder)
-        self._output = stage.output.resolve(lambda module: import_module(folder, module)) if stage.output else None
+        self._output = stage.output.resolve(self._module) if stage.output else None
         self._schema = self._output.json_schema() if self._output else None
         self._code: str | None = None
+
+    def _module(self, name: str) -> Any:
+        return import_module(Path(self.frame.workflow.folder), name)
 
     async def settle(self) -> bool:
         """Carry the stage out; return whether what depends on it may start."""
@@ -155,9 +157,14 @@ class StageRunner:
                 if self._started:
                     state = "failed" if error else "done"
                     self.segment.emit(
-                        ElementFinished(
-                            stage=self.path, path=path, index=index, state=state, reason=error, done=done, elements=len(items)
-                        )
+                        ElementFinished,
+                        stage=self.path,
+                        path=path,
+                        index=index,
+                        state=state,
+                        reason=error,
+                        done=done,
+                        elements=len(items),
                     )
 
         workers = min(parallel(self.stage, scope), len(items))
@@ -243,23 +250,28 @@ class StageRunner:
         if failed is not None and failed.state == "failed":
             first = int(json.loads(failed.result).get("goes", 1)) + 1
             last = first + retry.max
+        self.report.tries = 1
         seconds = unit.rendered.timeout
+        if seconds is None:
+            return await self._repeat(unit, range(first, last + 1), None)
         clock = asyncio.timeout(seconds)
         try:
             async with clock:
-                for go in range(first, last + 1):
-                    self.report.tries = 1
-                    try:
-                        return await self._body(unit, go, clock.when())
-                    except Exception as error:
-                        if go == last or not is_failure(error) or isinstance(error, TimedOut):
-                            error.__dict__["goes"] = go
-                            raise
-                        await self._pause(unit, go, go - first, error)
+                return await self._repeat(unit, range(first, last + 1), clock.when())
         except TimeoutError:
             if not clock.expired():
                 raise
             raise TimedOut(f"timed out after {seconds:g} s", run=self.book.run, stage=unit.path) from None
+
+    async def _repeat(self, unit: Unit, goes: range, deadline: float | None) -> Any:
+        for go in goes:
+            try:
+                return await self._body(unit, go, deadline)
+            except Exception as error:
+                if go == goes[-1] or not is_failure(error) or isinstance(error, TimedOut):
+                    error.__dict__["goes"] = go
+                    raise
+                await self._pause(unit, go, go - goes[0], error)
         raise AssertionError("a go either returns or raises")
 
     async def _pause(self, unit: Unit, go: int, before: int, error: Exception) -> None:
@@ -268,7 +280,7 @@ class StageRunner:
         if self.frame.stopping:
             raise Stopped
         pause = min(self.stage.retry.backoff * 2**before, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        self.segment.emit(GoFailed(stage=self.path, path=unit.path, go=go, error=told, pause=pause))
+        self.segment.emit(GoFailed, stage=self.path, path=unit.path, go=go, error=told, pause=pause)
         await asyncio.sleep(pause)
 
     async def _body(self, unit: Unit, go: int, deadline: float | None) -> Any:
@@ -316,15 +328,22 @@ class StageRunner:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            self.segment.emit(StageStarted(stage=self.path, elements=self.report.elements))
+            self.segment.emit(StageStarted, stage=self.path, elements=self.report.elements)
 
     def _end(self, state: str, reason: str) -> None:
         report = self.report
         report.state, report.error = state, reason if state == "failed" else report.error
         report.seconds = time.monotonic() - (report.begun or time.monotonic())
         shown = "reused" if state == "done" and not self._started else state
-        event = StageFinished(stage=self.path, state=shown, reason=reason, seconds=report.seconds, errors=len(report.errors))
-        self.segment.emit(event, keep=self._started or state != "done")
+        self.segment.emit(
+            StageFinished,
+            keep=self._started or state != "done",
+            stage=self.path,
+            state=shown,
+            reason=reason,
+            seconds=report.seconds,
+            errors=len(report.errors),
+        )
 
 
 def _behind(path: str) -> str:

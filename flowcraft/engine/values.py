@@ -33,10 +33,17 @@ def _refuse(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
+# Made once: ``json.dumps`` with options makes an encoder at each call.
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+TOLERANT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+"""For what is only shown: whatever is no JSON goes in as its text."""
+
+
 def json_text(value: Any, what: str = "the value") -> str:
     """Return ``value`` as compact JSON in its own letters; raise StageFailed where it is no JSON or too large."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
+        text = _STRICT.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         takes = "text, numbers, booleans, null, lists, objects or pydantic"
         raise StageFailed(f"{what} cannot be kept: {error}; return {takes}") from None
@@ -63,5 +70,4 @@ def stored(value: Any, what: str = "the value") -> tuple[str, Any]:
 
 def digest(*values: Any) -> str:
     """Return a short SHA-256 of JSON-like values, independent of the order of keys."""
-    text = json.dumps(values, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_CANONICAL.encode(values).encode()).hexdigest()[:32]

@@ -51,9 +51,11 @@ def inserted(value: Any) -> str:
 
 def render_value(value: Any, scope: Scope) -> Any:
     """Return ``value`` with every template in it rendered, through mappings and lists."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Template):
         return value.render(scope)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return {key: render_value(part, scope) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [render_value(part, scope) for part in value]
