@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -14,6 +15,9 @@ from flowcraft.llm.model import FIRST_LISTED
 from flowcraft.plugin.capabilities import Capabilities, ModelInfo, Price
 from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider, Timeouts
+
+ADDRESS = "base_url"
+"""The key under which a provider's config holds the address of its server."""
 
 Explain = Callable[[tuple[str | int, ...], str], Problem]
 
@@ -69,10 +73,12 @@ class Source:
         self.cls = cls
         self.made: Provider | None = None
         self.presets = {info.model: info for info in known}
-        self.default_model = section.default_model or preset.default_model or next(iter(section.models), "")
         unknown = section.loose - cls.Config.model_fields.keys()
         given = {key: value for key, value in section.config.items() if key not in unknown}
         self._config = cls.Config.model_validate({**preset.config, **given})
+        # What another server has is not known: its default is what its section lists first, else what it lists itself.
+        preset_model = preset.default_model if _at_home(preset, cls, given) else ""
+        self.default_model = section.default_model or next(iter(section.models), "") or preset_model
         self._lock = threading.Lock()
 
     def get(self) -> Provider:
@@ -109,6 +115,13 @@ class Source:
             sources=merged.sources(base, self.cls.capabilities),
             **merged.plain(),
         )
+
+
+def _at_home(preset: Preset, cls: type[Provider], given: Mapping[str, Any]) -> bool:
+    """Say whether a section leaves its provider at the preset's own address."""
+    field = cls.Config.model_fields.get(ADDRESS)
+    home = preset.config.get(ADDRESS) or (field.default if field is not None else None)
+    return not given.get(ADDRESS) or urlsplit(str(given[ADDRESS])).netloc == urlsplit(str(home)).netloc
 
 
 class Registry:

@@ -153,3 +153,38 @@ providers:
     assert (response.success, response.content) == (True, "Привет!")
     assert response.model_name == "microsoft/phi-3-mini-128k-instruct"
     assert "best_of_two" in response.notes[0]
+
+
+def of_environment(folder: Path, **environ: str) -> LLMManager:
+    return LLMManager(load_settings(environ={"FLOWCRAFT_STORAGE": f"sqlite:///{folder}/calls.db", **environ}, cwd=folder))
+
+
+async def test_an_endpoint_alone_answers_by_the_first_model_that_it_lists(server: FaultServer, tmp_path: Path) -> None:
+    server.script("a-model", "from a")
+    server.script("b-model", "from b")
+    async with of_environment(tmp_path, LLM_ENDPOINT=server.root, LLM_API_KEY=server.api_key or "") as manager:
+        response = await manager.llm().chat("hi")
+    assert (response.provider, response.model, response.text) == ("default", "a-model", "from a")
+
+
+async def test_an_endpoint_answers_by_the_model_that_the_environment_names(server: FaultServer, tmp_path: Path) -> None:
+    server.script("a-model", "from a")
+    server.script("b-model", "from b")
+    environ = {"LLM_ENDPOINT": server.root, "LLM_API_KEY": server.api_key or "", "LLM_MODEL": "b-model"}
+    async with of_environment(tmp_path, **environ) as manager:
+        response = await manager.llm().chat("hi")
+    assert (response.model, response.text) == ("b-model", "from b")
+
+
+def test_a_presets_default_model_counts_at_its_own_address_alone(tmp_path: Path) -> None:
+    def default(base_url: str) -> str:
+        environ = {
+            "OPENAI_API_KEY": "sk-test-0123456789",
+            **({"FLOWCRAFT_PROVIDERS__OPENAI__BASE_URL": base_url} if base_url else {}),
+        }
+        return of_environment(tmp_path, **environ).llm().links[0].info.model
+
+    own = default("")
+    assert own.startswith("gpt-")
+    assert default("https://api.openai.com") == own
+    assert default("http://127.0.0.1:8080/v1") == "*"
