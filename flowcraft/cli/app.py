@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -11,6 +13,7 @@ from typer.exceptions import Abort, TyperException
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.models import models
+from flowcraft.cli.options import open_flowcraft
 from flowcraft.cli.plugins import plugins
 from flowcraft.cli.run import run as run_command
 from flowcraft.cli.runs import runs
@@ -47,8 +50,10 @@ def version() -> None:
     sys.stdout.write(f"flowcraft {__version__}\n")
 
 
-def _options(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
-    pass
+def _options(tell: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if tell:
+        version()
+        raise typer.Exit
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -57,7 +62,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _carry(arguments: list[str]) -> int:
-    command = typer.main.get_command(build())
+    app = build()
+    command: Any = typer.main.get_command(app)
+    named = next((word for word in arguments if not word.startswith("-")), "")
+    if named and named not in command.commands and _add_plugins_commands(app, command.commands):
+        command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="flowcraft", standalone_mode=False)
     except TyperException as error:
@@ -66,6 +75,18 @@ def _carry(arguments: list[str]) -> int:
     except Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else DONE
+
+
+def _add_plugins_commands(app: typer.Typer, known: Container[str]) -> bool:
+    """Add what plugins offer; only a word that is no command of ours makes it worth importing them."""
+    found = [command for command in open_flowcraft(None).plugins.commands() if command.name not in known]
+    for command in found:
+        call = command.call
+        if isinstance(call, str):
+            module, _, name = call.partition(":")
+            call = getattr(import_module(module), name)
+        app.command(command.name, help=command.help or None)(call)
+    return bool(found)
 
 
 def _show(error: TyperException) -> None:

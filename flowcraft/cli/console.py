@@ -20,7 +20,7 @@ def stdout(width: int | None = None) -> Console:
 
 def stderr() -> Console:
     """Return the console of messages and errors."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False, markup=False)
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False, markup=False)
 
 
 def print_json(data: Any) -> None:
@@ -35,7 +35,7 @@ def print_problems(problems: Iterable[Problem]) -> None:
     for problem in problems:
         text = Text(str(problem))
         text.stylize("yellow" if problem.warning else "red", 0, len(problem.place))
-        console.print(text)
+        console.print(text, soft_wrap=True)
 
 
 def print_error(message: str) -> None:

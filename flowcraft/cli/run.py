@@ -136,7 +136,7 @@ def show(result: RunResult, outputs: Console, messages: Console) -> None:
         messages.print(Text(OFFLINE_INSTEAD if result.instead else OFFLINE_ALONE, style="yellow"))
     told = [f"run {result.run}", result.state, f"{result.seconds:.1f} s"]
     if result.calls:
-        told += [f"{result.calls} calls", f"{result.tokens} tokens", f"{money(result.usd)} USD"]
+        told += [f"{result.calls} call{'s' * (result.calls != 1)}", f"{result.tokens} tokens", f"{money(result.usd)} USD"]
     messages.print(Text(" · ".join(told), style="bold"))
     if result.state in ("failed", "interrupted"):
         messages.print(Text(f"what happened: flowcraft runs logs {result.run}", style="dim"))

@@ -112,9 +112,14 @@ def _check_providers(page: Settings, plugins: Plugins) -> tuple[list[dict[str, s
         if state != "configured":
             continue
         try:
-            config.model_validate({**preset.config, **{key: given[key] for key in given if key not in strangers}})
+            key = {"api_key": page.key(name)} if page.key(name) else {}
+            config.model_validate({**preset.config, **{key: given[key] for key in given if key not in strangers}, **key})
         except ValidationError as error:
-            problems += page.provider_problems(name, error, config)
+            wrong = page.provider_problems(name, error, config)
+            if section is None:  # found by its key in the environment alone: it keeps nothing else from working
+                states[-1]["state"] = "; ".join(map(str, wrong))
+            else:
+                problems += wrong
     if problems:
         raise SettingsError(problems=problems)
     return states, warnings
