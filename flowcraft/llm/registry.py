@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flowcraft.errors import FlowCraftError, PluginError, Problem, SettingsError
 from flowcraft.llm.model import FIRST_LISTED
@@ -19,7 +19,8 @@ from flowcraft.plugin.provider import Provider, Timeouts
 ADDRESS = "base_url"
 """The key under which a provider's config holds the address of its server."""
 
-Explain = Callable[[tuple[str | int, ...], str], Problem]
+Explain = Callable[[str, ValidationError, type[BaseModel]], Sequence[Problem]]
+"""Says what of a section is wrong, each thing at its place, by what its provider's config found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,8 @@ class ProviderSection:
     """One provider as settings and environment describe it.
 
     ``missing`` says what keeps it from being configured. Keys of ``config`` that are ``loose`` are left out where the plugin
-    does not know them.
+    does not know them. One that nobody ``declared`` was found by its key in the environment: if that is wrong, the provider
+    cannot be used, and nothing else suffers.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ProviderSection:
     default_model: str = ""
     missing: str = ""
     loose: frozenset[str] = frozenset()
+    declared: bool = True
 
 
 class Catalog(Protocol):
@@ -124,6 +127,14 @@ def _at_home(preset: Preset, cls: type[Provider], given: Mapping[str, Any]) -> b
     return not given.get(ADDRESS) or urlsplit(str(given[ADDRESS])).netloc == urlsplit(str(home)).netloc
 
 
+def _told(section: str, error: ValidationError, config: type[BaseModel]) -> Sequence[Problem]:
+    """Say what is wrong where nobody knows in which file the section stands."""
+    return [
+        Problem(message=f"{'.'.join(map(str, ('providers', section, *item['loc'])))}: {item['msg']}")
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+
+
 class Registry:
     """Finds models by name among providers.
 
@@ -139,7 +150,7 @@ class Registry:
         *,
         aliases: Mapping[str, str] | None = None,
         default_provider: str = "",
-        explain: Explain | None = None,
+        explain: Explain = _told,
         unlisted: Callable[[str], ProviderSection | None] = lambda name: None,
     ) -> None:
         self._sections = {section.name: section for section in sections}
@@ -208,18 +219,10 @@ class Registry:
         try:
             return Source(section, cls, preset, self._catalog.models(kind, config))
         except ValidationError as error:
-            raise SettingsError(problems=self._problems(section.name, error)) from None
-
-    def _problems(self, section: str, error: ValidationError) -> list[Problem]:
-        found = []
-        for item in error.errors(include_input=False, include_url=False):
-            path: tuple[str | int, ...] = ("providers", section, *item["loc"])
-            message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-            if self._explain is not None:
-                found.append(self._explain(path, message))
-            else:
-                found.append(Problem(message=f"{'.'.join(map(str, path))}: {message}"))
-        return found
+            problems = self._explain(section.name, error, cls.Config)
+        if not section.declared:
+            raise PluginError("; ".join(str(problem) for problem in problems))
+        raise SettingsError(problems=problems)
 
     def _place(self, name: str) -> tuple[ProviderSection | None, str]:
         """Return the section that ``name`` belongs to, and the model's id; the id is empty for a section's default model."""

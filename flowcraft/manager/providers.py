@@ -20,7 +20,7 @@ def registry_of(settings: Settings, plugins: Plugins) -> Registry:
         plugins,
         aliases=settings.llm.aliases,
         default_provider=settings.llm.default_provider or next(iter([*configured, *settings.providers]), ""),
-        explain=settings.problem_at,
+        explain=settings.provider_problems,
         unlisted=lambda name: _unlisted(settings, plugins, name),
     )
 
@@ -38,6 +38,7 @@ def section_of(settings: Settings, name: str) -> ProviderSection:
         models={model: facts.model_dump(exclude_none=True) for model, facts in given.models.items()},
         missing=settings.unconfigured(name),
         loose=settings.loose_keys(name),
+        declared=name in settings.providers,
     )
 
 
@@ -75,4 +76,4 @@ def _unlisted(settings: Settings, plugins: Plugins, name: str) -> ProviderSectio
     key = settings.environment.get(variable)
     if not key:
         return ProviderSection(name=name, missing=f"{variable} is not set")
-    return ProviderSection(name=name, config={"api_key": key})
+    return ProviderSection(name=name, config={"api_key": key}, declared=False)

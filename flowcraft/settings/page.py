@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
@@ -176,7 +177,9 @@ class Settings(Masked):
 
     def provider_problems(self, provider: str, error: ValidationError, config: type[BaseModel]) -> list[Problem]:
         """Return what a plugin's ``Config`` found wrong in a provider's section, each at its place."""
-        return problems_of(error, config, self._sources, ("providers", provider))
+        redact = Redactor(self.secrets).text  # a plugin's own words may repeat the key that it refuses
+        found = problems_of(error, config, self._sources, ("providers", provider))
+        return [replace(problem, message=redact(problem.message), hint=redact(problem.hint)) for problem in found]
 
     def explain(self) -> list[Entry]:
         """Return every key with its value (secrets masked), where it came from, and what is to be said of it."""

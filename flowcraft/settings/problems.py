@@ -95,7 +95,8 @@ def _real_path(location: tuple[str | int, ...], data: Any, *, missing: bool) -> 
         inside = (isinstance(holder, Mapping) and part in holder) or (
             isinstance(holder, list | tuple) and isinstance(part, int) and part < len(holder)
         )
-        if inside or (missing and number == len(location) - 1):
+        # The first part is a field of the page itself, even where its value came from elsewhere (a preset, a key's variable).
+        if inside or number == 0 or (missing and number == len(location) - 1):
             path = (*path, part)
     return path
 

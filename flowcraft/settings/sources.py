@@ -12,7 +12,7 @@ from flowcraft.errors import Problem
 from flowcraft.redaction import SHORTEST
 from flowcraft.settings.environment import COMPATIBLE, DEFAULT, PRESET_KEYS, VARIABLES, Ignored, expand, references
 from flowcraft.settings.models import LLMSettings
-from flowcraft.settings.origins import Layer, Origin, Path, dotted, leaves, secret_name, secrets_in
+from flowcraft.settings.origins import Layer, Origin, Path, dotted, leaves, secret_name, secrets_in, value_at
 from flowcraft.source import Document, nearest
 
 
@@ -57,7 +57,7 @@ class Sources:
         return replace(problem, excerpt=excerpt)
 
     def _placed(self, path: Path, message: str, hint: str, *, key: bool, warning: bool) -> Problem:
-        origin = self.written.origin(path)
+        origin = self._preset_key(path) or self.written.origin(path)
         if origin is None and self.document is not None:
             return self.document.problem(path, message, hint, key=key, warning=warning)
         if origin is None or origin.kind == "argument":
@@ -67,6 +67,15 @@ class Sources:
         known = next(length for length in range(len(path), 0, -1) if path[:length] in self.written.origins)
         place = (*origin.path, *path[known:])
         return self.document.problem(place, message, hint, key=key, warning=warning)
+
+    def _preset_key(self, path: Path) -> Origin | None:
+        """Return where the key at ``path`` comes from if no section holds it: the environment name of its preset."""
+        if path[:1] != ("providers",) or path[2:] != ("api_key",) or value_at(self.data, path) is not None:
+            return None
+        variable = dict(PRESET_KEYS).get(str(value_at(self.data, (*path[:2], "type")) or path[1]), "")
+        if not self.environment.get(variable):
+            return None
+        return Origin(kind=".env" if variable in self.dotenv else "environment", name=variable)
 
 
 def file_layer(document: Document) -> Layer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def lister() -> type[Provider]:
 
 
 @pytest.fixture
-def managed(tmp_path: Path) -> Iterator[Callable[..., LLMManager]]:
+def managed(tmp_path: Path) -> Callable[..., LLMManager]:
     """Make a manager of settings text and an environment of its own; ``echo`` is registered where the text mentions it."""
 
     def make(text: str = "", environ: Mapping[str, str] | None = None, **options: Any) -> LLMManager:

@@ -171,10 +171,39 @@ async def test_a_preset_brings_its_config_and_default_model(managed: Managed, ec
     await manager.aclose()
 
 
-def test_a_wrong_key_of_a_plugin_names_its_place(managed: Managed) -> None:
+def test_a_wrong_key_of_a_plugin_names_its_place_and_the_nearest_right_one(managed: Managed) -> None:
     with pytest.raises(SettingsError) as caught:
         managed("providers:\n  echo:\n    prefx: x\n").llm()
-    assert "settings.yaml:3" in str(caught.value)
+    (problem,) = caught.value.problems
+    assert (
+        str(problem)
+        .splitlines()[0]
+        .endswith("settings.yaml:3:5: unknown key 'prefx' in providers.echo; did you mean 'prefix'?")
+    )
+
+
+UNSENDABLE = "sk-ключ-0123456789"
+
+
+async def test_a_bad_key_in_the_environment_is_told_by_its_name_and_harms_nobody_else(managed: Managed) -> None:
+    async with managed(ROLES, {"OPENAI_API_KEY": UNSENDABLE}) as manager:
+        assert (await manager.llm().chat("hi")).text == "one: hi"
+        assert manager.knows_model("three") is True
+        with pytest.raises(ChainExhausted) as caught:
+            await manager.llm("openai:gpt-4.1").chat("hi")
+    (attempt,) = caught.value.attempts
+    assert attempt.outcome == "skipped"
+    assert attempt.message.startswith("OPENAI_API_KEY (environment): ")
+    assert UNSENDABLE not in str(caught.value)
+
+
+def test_a_bad_key_of_a_section_is_an_error_that_names_where_it_comes_from(managed: Managed) -> None:
+    with pytest.raises(SettingsError, match=r"^OPENAI_API_KEY \(environment\): ") as caught:
+        managed("providers: {openai: {}}", {"OPENAI_API_KEY": UNSENDABLE}).llm()
+    assert UNSENDABLE not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"settings.yaml:1:31: ") as caught:
+        managed("providers: {openai: {api_key: '${MINE}'}}", {"MINE": UNSENDABLE}).llm()
+    assert UNSENDABLE not in str(caught.value)
 
 
 def test_an_unknown_capability_names_its_place(managed: Managed) -> None:

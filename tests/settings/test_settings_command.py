@@ -71,6 +71,17 @@ def test_what_keeps_a_provider_from_answering_is_told(tmp_path: Path) -> None:
     assert "warning: the provider 'qwen' does not know the key 'strange_key'; it is kept" in done.stderr
 
 
+def test_a_key_that_cannot_be_used_is_told_by_its_environment_name(tmp_path: Path) -> None:
+    done = flowcraft(tmp_path, OPENAI_API_KEY="sk-ключ-0123456789")
+    assert done.returncode == 0
+    assert "provider openai: OPENAI_API_KEY (environment): providers.openai.api_key cannot be used" in done.stdout
+    (tmp_path / "settings.yaml").write_text("providers: {openai: {}}")
+    done = flowcraft(tmp_path, OPENAI_API_KEY="sk-ключ-0123456789")
+    assert done.returncode == 2
+    assert done.stderr.startswith("OPENAI_API_KEY (environment): providers.openai.api_key cannot be used")
+    assert "ключ" not in done.stdout + done.stderr
+
+
 def test_a_wrong_file_leaves_with_2_and_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_bytes(b"\x00\xff\xfe")
     done = flowcraft(tmp_path)
