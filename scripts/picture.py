@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -28,7 +30,9 @@ async def main() -> None:
     console.print(table(progress))
     console.print()
     show(result, console, console)
-    console.save_svg(str(PICTURE), title="flowcraft run")
+    # Without the fonts that the format would fetch from elsewhere: any monospaced one will do.
+    form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    console.save_svg(str(PICTURE), title="flowcraft run", code_format=form)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,7 +127,7 @@ def document(result: RunResult) -> dict[str, Any]:
 def show(result: RunResult, outputs: Console, messages: Console) -> None:
     """Print the outputs; what else a person wants to know goes to ``messages``."""
     if result.state == "done":
-        outputs.print(Text(readable(result.outputs)))
+        outputs.print(Text(readable(result.outputs, outputs.width if outputs.is_terminal else None)))
     else:
         messages.print(Text(f"{result.state}: {result.error}", style="red"))
     for name, stage in result.stages.items():
@@ -150,20 +151,48 @@ OFFLINE_ALONE = (
 OFFLINE_INSTEAD = "The built-in offline model answered because no real model of the chain did (llm.offline: allow)."
 
 
-def readable(value: Any, depth: int = 0) -> str:
-    """Return a value as a person reads it: text as it is, lists and objects indented, in their own letters."""
+def readable(value: Any, width: int | None = None) -> str:
+    """Return a value as a person reads it: text as it is, lists and objects indented, in their own letters.
+
+    Long lines are broken at ``width`` with their indentation kept.
+    """
+    return "\n".join(_lines(value, 0, width))
+
+
+def _lines(value: Any, depth: int, width: int | None, first: str = "") -> list[str]:
+    """Return the lines of a value; ``first`` stands before the first of them."""
     margin = "  " * depth
-    if isinstance(value, dict):
-        return "\n".join(_pair(name, item, depth) for name, item in value.items()) or f"{margin}(nothing)"
-    if isinstance(value, list):
-        return "\n".join(f"{margin}- {readable(item, depth + 1).lstrip()}" for item in value) or f"{margin}(none)"
+    if isinstance(value, dict) and value:
+        lines = [line for name, item in value.items() for line in _named(name, item, depth, width)]
+    elif isinstance(value, list) and value:
+        lines = [line for item in value for line in _lines(item, depth + 1, width, first=f"{margin}- ")]
+    else:
+        lines = [margin + line for line in _plain_text(value).splitlines() or [""]]
+    if first:
+        lines[0] = first + lines[0].removeprefix(margin)
+    return (
+        lines if isinstance(value, dict | list) and value else [part for line in lines for part in _broken(line, margin, width)]
+    )
+
+
+def _named(name: str, value: Any, depth: int, width: int | None) -> list[str]:
+    margin = "  " * depth
+    if isinstance(value, dict | list) and value:
+        # A list stands below its name without another step to the right.
+        return [f"{margin}{name}:", *_lines(value, depth + (0 if isinstance(value, list) else 1), width)]
+    text = _plain_text(value)
+    if "\n" in text:
+        return [f"{margin}{name}:", *_lines(value, depth + 1, width)]
+    return _broken(f"{margin}{name}: {text}", f"{margin}  ", width)
+
+
+def _plain_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        return margin + {None: "-", True: "yes", False: "no"}[value]
-    return "\n".join(margin + line for line in str(value).splitlines()) or margin
+        return {None: "-", True: "yes", False: "no"}[value]
+    return str(value) if value not in ([], {}) else "(none)"
 
 
-def _pair(name: str, value: Any, depth: int) -> str:
-    margin = "  " * depth
-    told = readable(value, depth + 1)
-    short = not isinstance(value, dict | list) and "\n" not in told and len(told) < 100
-    return f"{margin}{name}: {told.strip()}" if short else f"{margin}{name}:\n{told}"
+def _broken(line: str, indent: str, width: int | None) -> list[str]:
+    if width is None or len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

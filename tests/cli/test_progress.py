@@ -98,11 +98,24 @@ def test_money_has_as_many_digits_as_small_sums_need(usd, told):
     [
         ("Привет\n世界", "Привет\n世界"),
         ({"a": "one line", "b": "two\nlines", "c": None}, "a: one line\nb:\n  two\n  lines\nc: -"),
-        (["x", {"y": True}], "- x\n- y: yes"),
+        (["x", {"y": True, "z": [1]}], "- x\n- y: yes\n  z:\n  - 1"),
         ([], "(none)"),
-        ({}, "(nothing)"),
+        ({"a": {}, "b": {"c": [[1, 2]]}}, "a: (none)\nb:\n  c:\n  - - 1\n    - 2"),
         (3, "3"),
     ],
 )
 def test_values_are_printed_for_people(value, told):
     assert readable(value) == told
+
+
+def test_long_lines_keep_their_indentation():
+    value = {"points": ["one two three four five six"], "summary": "one two three four five six"}
+
+    assert readable(value, 20).splitlines() == [
+        "points:",
+        "- one two three four",
+        "  five six",
+        "summary: one two",
+        "  three four five",
+        "  six",
+    ]

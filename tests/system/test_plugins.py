@@ -47,7 +47,13 @@ def flowcraft_commands():
 BROKEN = {
     "raises-at-import": "raise RuntimeError('born broken')",
     "exits-at-import": "import sys; sys.exit(3)",
-    "raises-in-hook": "from flowcraft.plugin import hookimpl\n@hookimpl\ndef flowcraft_stage_bodies():\n    raise KeyError('hooked')\n",
+    "raises-in-hook": """
+from flowcraft.plugin import hookimpl
+
+@hookimpl
+def flowcraft_stage_bodies():
+    raise KeyError("hooked")
+""",
     "wants-another": "",
 }
 
