@@ -167,7 +167,8 @@ def _lines(value: Any, depth: int, width: int | None, first: str = "") -> list[s
     elif isinstance(value, list) and value:
         lines = [line for item in value for line in _lines(item, depth + 1, width, first=f"{margin}- ")]
     else:
-        lines = [margin + line for line in _plain_text(value).splitlines() or [""]]
+        told = [margin + line for line in _plain_text(value).splitlines() or [""]]
+        lines = [part for line in told for part in _broken(line, margin, width)]
     if first:
         lines[0] = first + lines[0].removeprefix(margin)
     return (
