@@ -6,6 +6,7 @@ PACKAGES := -e . -e plugins/flowcraft-openai
 SOURCES := flowcraft plugins tests benchmarks scripts workflows
 PROJECTS := pyproject.toml plugins/flowcraft-openai/pyproject.toml
 WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 # The first interpreter that has the right version and can make a virtual environment.
 PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3 python; do \
@@ -42,13 +43,13 @@ floors: $(VENV)/.dev ## Check that imports run downward
 	$(BIN)/lint-imports --no-cache --no-logo
 
 test-unit: $(VENV)/.dev ## Run the tests that need no process, socket or database
-	$(BIN)/pytest -m "unit or api" -n $(WORKERS)
+	$(BIN)/pytest -m "unit or api" $(PARALLEL)
 
 test-integration: $(VENV)/.dev ## Run the tests with real files, servers, processes and databases
-	$(BIN)/pytest -m "integration or system" -n $(WORKERS)
+	$(BIN)/pytest -m "integration or system" $(PARALLEL)
 
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
-	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term --cov-report=html --cov-report=xml
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html --cov-report=xml
 
 bench: $(VENV)/.bench ## Measure speed, side by side with others
 	$(BIN)/python -m benchmarks
