@@ -58,7 +58,7 @@ def _options(tell: bool = typer.Option(False, "--version", help="Print the versi
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out what ``arguments`` say and leave with its exit code."""
-    raise SystemExit(guarded(lambda: _carry(list(arguments))))
+    raise SystemExit(guarded(lambda: _carry(list(arguments)), "--json" in arguments))
 
 
 def _carry(arguments: list[str]) -> int:

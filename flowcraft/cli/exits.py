@@ -6,8 +6,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 
-from flowcraft.cli.console import print_error, print_problems
+from flowcraft.cli.console import print_error, print_json, print_problems
 from flowcraft.errors import FlowCraftError, SettingsError, WorkflowError
 
 DONE, FAILED, WRONG, WAITING, OFFLINE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -32,12 +33,18 @@ def explain(error: FlowCraftError) -> None:
         print_error(str(error))
 
 
-def guarded(command: Callable[[], int | None]) -> int:
-    """Carry a command out; return its exit code. No error leaves as a traceback; FLOWCRAFT_DEBUG=1 shows it."""
+def guarded(command: Callable[[], int | None], as_json: bool = False) -> int:
+    """Carry a command out; return its exit code. No error leaves as a traceback; FLOWCRAFT_DEBUG=1 shows it.
+
+    ``as_json`` says that a program reads the output: an error is one JSON document too.
+    """
     try:
         return command() or DONE
     except FlowCraftError as error:
         explain(error)
+        if as_json:
+            problems = [asdict(problem) for problem in getattr(error, "problems", ())]
+            print_json({"error": str(error), "kind": type(error).__name__, "problems": problems})
         return code_of(error)
     except KeyboardInterrupt:
         print_error("interrupted")

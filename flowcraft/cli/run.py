@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +75,7 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
 
     async def main() -> RunResult:
         _end_on_sigterm()
-        with watching.view if not watching.quiet else _Nothing():
+        with nullcontext() if watching.quiet else watching.view:
             return await carry(watching)
 
     try:
@@ -93,14 +94,6 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
         show(result, stdout(), stderr())
     code = STATES.get(result.state, FAILED)
     raise typer.Exit(OFFLINE if code == 0 and result.instead else code)
-
-
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _end_on_sigterm() -> None:
@@ -171,9 +164,7 @@ def _lines(value: Any, depth: int, width: int | None, first: str = "") -> list[s
         lines = [part for line in told for part in _broken(line, margin, width)]
     if first:
         lines[0] = first + lines[0].removeprefix(margin)
-    return (
-        lines if isinstance(value, dict | list) and value else [part for line in lines for part in _broken(line, margin, width)]
-    )
+    return lines
 
 
 def _named(name: str, value: Any, depth: int, width: int | None) -> list[str]:

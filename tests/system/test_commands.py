@@ -172,6 +172,14 @@ def test_wrong_commands_are_told_without_a_traceback(hello, arguments):
     assert "Traceback" not in ended.err
 
 
+def test_error_is_one_json_document_for_programs(hello):
+    ended = hello.flowcraft("run", "hello.yaml", "--json")
+
+    assert ended.code == 2
+    assert ended.json["kind"] == "WorkflowError"
+    assert "'name'" in ended.json["problems"][0]["message"]
+
+
 def test_database_that_is_none_is_told(hello):
     hello.write("flowcraft.db", "this is no database " * 100)
 
