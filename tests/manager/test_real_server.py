@@ -79,6 +79,7 @@ async def test_a_model_that_hangs_does_not_keep_the_healthy_one_from_answering(s
     server.script("stuck", Fault(hang_at="headers"))
     server.script("good", "here")
     async with managed(server, tmp_path, ["stuck", "good"], timeout=0.5, deadline=60) as manager:
+        await manager.llm("local:good").chat("warm up")  # the first call of all loads the SDK, which takes its time
         response = await manager.llm().chat("hi")
         await asyncio.to_thread(server.wait_until, lambda: server.abandoned("stuck") == 1)
     assert [attempt.outcome for attempt in response.attempts] == ["ProviderTimeout", "ok"]

@@ -203,3 +203,27 @@ def test_the_environment_that_was_read_is_kept(load: Load) -> None:
     settings = load(env={"A": "1", "B": ""}, dotenv="A=2\nB=3\nC=4\n")
     assert {name: settings.environment[name] for name in "ABC"} == {"A": "1", "B": "3", "C": "4"}
     assert dict(Settings().environment) == dict(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("llm", "key", "acts"),
+    [
+        ("order: fastest", "llm.order", True),
+        ("order: cheapest", "llm.order", True),
+        ("order: best", "llm.order", False),
+        ("strategy: single", "llm.strategy", True),
+        ("strategy: hedge", "llm.strategy", False),
+        ("continuation: fail", "llm.continuation", True),
+        ("continuation: keep", "llm.continuation", False),
+        ("params: {stream: true}", "llm.params.stream", False),
+        ("params: {seed: 7}", "llm.params.seed", True),
+        ("structured: {mode: text}", "llm.structured.mode", True),
+        ("structured: {mode: grammar}", "llm.structured.mode", False),
+        ("structured: {repair: false}", "llm.structured.repair", True),
+        ("breaker: {open: 5}", "llm.breaker.open", True),
+        ("budget: {usd_per_run: 1}", "llm.budget.usd_per_run", False),
+    ],
+)
+def test_what_does_not_act_yet_is_told(load: Load, llm: str, key: str, acts: bool) -> None:
+    entries = {entry.key: entry for entry in load(f"llm: {{{llm}}}").explain()}
+    assert (entries[key].note == "") is acts
