@@ -71,6 +71,9 @@ class _Models:
     def written(self, model: str | None, stage: str, default: str | None) -> Any:
         return self.manager.written(self._choice(model, stage, default), stage=stage)
 
+    def lacks(self, model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
+        return self.manager.lacks(wanted, self._choice(model, stage, default), stage=stage)
+
 
 class FlowCraft:
     """Workflows and models over one settings page and one database.
@@ -138,6 +141,8 @@ class FlowCraft:
             tiers=self.manager.tiers,
             knows_model=self.manager.knows_model,
             model_names=self.manager.model_names,
+            aliases=frozenset(self.settings.llm.aliases),
+            lacks=_Models(self.manager).lacks,
             unset_env=unset,
         )
 

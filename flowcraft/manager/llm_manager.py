@@ -186,6 +186,13 @@ class LLMManager:
         listed = found.source.lists(found.info.model) or name == found.info.provider or found.info.offline
         return True if listed else None
 
+    def lacks(self, wanted: frozenset[str], tier_or_model: str | None = None, *, stage: str | None = None) -> str:
+        """Return the models of a chain if each is known to lack one of ``wanted``, empty if one of them may do it all."""
+        links = self.llm(tier_or_model, stage=stage).links
+        if not all(link.info.capabilities.lacks(wanted) for link in links):
+            return ""
+        return ", ".join(link.info.id for link in links)
+
     def models(self) -> list[tuple[str, ModelInfo, str]]:
         """Return role, facts and the reason not to be asked of every model of the default chain, then of all others listed."""
         links = self.llm().links

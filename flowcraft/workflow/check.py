@@ -26,7 +26,7 @@ def _unknown(name: str) -> bool | None:
     return None
 
 
-def _nothing(model: str | None, wanted: frozenset[str]) -> str:
+def _nothing(model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
     return ""
 
 
@@ -35,14 +35,16 @@ class Facts:
     """What is known of models and of the environment.
 
     ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
-    listed, for the nearest name. ``lacks`` returns the model of the chain for a model or tier (None: the default) that
-    lacks one of the capabilities, empty when all is fine. ``unset_env`` are environment names without a value.
+    listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
+    names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
+    them can do that, empty when one may. ``unset_env`` are environment names without a value.
     """
 
     tiers: frozenset[str] = frozenset()
     knows_model: Callable[[str], bool | None] = _unknown
     model_names: tuple[str, ...] = ()
-    lacks: Callable[[str | None, frozenset[str]], str] = _nothing
+    aliases: frozenset[str] = frozenset()
+    lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
     unset_env: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -95,23 +97,27 @@ class _Check:
         if isinstance(stage.model, str):
             wrong = list(self._name(("stages", stage.name, "model"), stage.model))
             yield from wrong
-            if wrong:
+            if any(not problem.warning for problem in wrong):
                 return
         if stage.model is not None and not isinstance(stage.model, str):
             return  # a template: known when the run starts
         wanted = _wanted(stage)
-        lacking = self.facts.lacks(stage.model or self.workflow.default_model, wanted) if wanted else ""
+        lacking = self.facts.lacks(stage.model, stage.name, self.workflow.default_model, wanted) if wanted else ""
         if lacking:
             message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
             yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
 
     def _name(self, path: tuple[str, ...], name: str) -> Iterator[Problem]:
-        """Yield a problem where ``name`` is no tier and no model."""
-        if name in self.facts.tiers or self.facts.knows_model(name) is not False:
-            return
-        known = [*sorted(self.facts.tiers), *self.facts.model_names]
-        hint = did_you_mean(name, known) or f"the tiers are: {', '.join(sorted(self.facts.tiers)) or 'none'}"
-        yield self.document.problem(path, f"unknown model or tier '{name}'", hint)
+        """Yield a problem where ``name`` is no tier and no model, a warning where a provider may or may not know it."""
+        facts = self.facts
+        known = True if name in facts.tiers else facts.knows_model(name)
+        if known is None and not {":", "/"} & set(name) and (hint := did_you_mean(name, sorted(facts.tiers | facts.aliases))):
+            message = f"no tier, alias or listed model is called '{name}': it will be asked for as a model's id"
+            yield self.document.problem(path, message, hint, warning=True)
+        elif known is False:
+            names = [*sorted(facts.tiers), *facts.model_names]
+            hint = did_you_mean(name, names) or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
+            yield self.document.problem(path, f"unknown model or tier '{name}'", hint)
 
 
 def _wanted(stage: Stage) -> frozenset[str]:

@@ -130,6 +130,32 @@ def test_what_is_known_of_names(managed: Managed) -> None:
     assert set(manager.model_names) == {"quick", "one", "two", "three", "echo", "offline"}
 
 
+CAPABLE = """
+llm:
+  cheap_model: small
+  expensive_model: large
+  expensive_stages: [hard]
+providers:
+  echo:
+    models:
+      small: {capabilities: {seed: false}}
+      large: {capabilities: {seed: true, stop: false}}
+      plain: {}
+  openrouter: {models: [unreached]}
+"""
+
+
+def test_a_chain_lacks_only_what_all_its_models_lack(managed: Managed) -> None:
+    manager = managed(CAPABLE)
+    seed = frozenset({"seed"})
+    assert manager.lacks(seed) == manager.lacks(seed, "cheap") == manager.lacks(seed, stage="easy") == "echo:small"
+    assert manager.lacks(seed, "expensive") == manager.lacks(seed, stage="hard") == ""
+    assert manager.lacks(frozenset({"seed", "stop"}), stage="hard") == "echo:large, echo:small"
+    assert manager.lacks(seed, "plain") == ""
+    assert manager.lacks(seed, "unreached") == ""
+    assert manager.lacks(frozenset()) == ""
+
+
 def test_models_lists_the_chain_and_then_the_rest(managed: Managed) -> None:
     rows = managed(ROLES + "    prefix: '>'\n").models()
     assert (rows[0][0], rows[0][1].id) == ("primary", "echo:one")

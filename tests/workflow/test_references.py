@@ -404,8 +404,8 @@ stages:
 def test_models_and_environment_are_checked_against_facts(folder):
     asked = []
 
-    def lacks(model, wanted):
-        asked.append((model, wanted))
+    def lacks(model, stage, default, wanted):
+        asked.append((model, stage, default, wanted))
         return "openai:gpt-5-mini" if model == "gpt-5-mini" else ""
 
     facts = Facts(
@@ -424,7 +424,28 @@ def test_models_and_environment_are_checked_against_facts(folder):
         (7, 29, "unknown model or tier 'gpt-5-mni'", "did you mean 'gpt-5-mini'?"),
         (8, 3, "openai:gpt-5-mini cannot do what stage 'c' needs: seed, system", "name another model"),
     ]
-    assert asked == [("gpt-5-mini", frozenset({"seed", "system"}))]
+    assert asked == [("gpt-5-mini", "c", "chep", frozenset({"seed", "system"}))]
+
+
+def test_a_name_that_may_be_any_models_is_warned_of_where_a_tier_or_an_alias_is_near(folder):
+    workflow = folder.load(
+        """
+        stages:
+          a: {prompt: hello, model: expensiv}
+          b: {prompt: hello, model: quik}
+          c: {prompt: hello, model: some-model}
+          d: {prompt: hello, model: "echo:cheap"}
+          e: {prompt: hello, model: cheap}
+        """
+    )
+
+    problems = check_workflow(workflow, Facts(tiers=frozenset({"cheap", "expensive"}), aliases=frozenset({"quick"})))
+
+    assert [(problem.line, problem.column, problem.hint, problem.warning) for problem in problems] == [
+        (4, 29, "did you mean 'expensive'?", True),
+        (5, 29, "did you mean 'quick'?", True),
+    ]
+    assert "no tier, alias or listed model is called 'expensiv'" in problems[0].message
 
 
 def test_nothing_is_wrong_where_nothing_is_known(folder):
