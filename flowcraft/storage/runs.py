@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, or_, select, update
 
-from flowcraft.engine.ports import NewRun, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.ports import ENDED, NewRun, RunStore, SegmentStart, StateChange, Write
 from flowcraft.errors import StoreError
 from flowcraft.storage.database import Database
 from flowcraft.storage.processes import SqlProcesses
@@ -18,9 +18,10 @@ from flowcraft.storage.statements import Statement
 from flowcraft.storage.tables import attempts, documents, events, pieces, runs
 
 _MINE = (runs.c.id == bindparam("b_run"), runs.c.epoch == bindparam("b_epoch"))
+# To end a run leaves its epoch as it is: who looked at the run before that must not begin or end it again.
 _BEGIN = (
     update(runs)
-    .where(*_MINE)
+    .where(*_MINE, runs.c.state.not_in(("cancelled", "done")))
     .values(
         epoch=runs.c.epoch + 1,
         segment=runs.c.segment + 1,
@@ -44,7 +45,7 @@ _CHANGE = (
     )
 )
 _GIVE_BACK = _CHANGE.values(owner="")
-_TAKE_AND_END = _GIVE_BACK.values(epoch=runs.c.epoch + 1)
+_TAKE_AND_END = _GIVE_BACK.where(runs.c.state.not_in(sorted(ENDED))).values(epoch=runs.c.epoch + 1)
 _LAST_EVENT = select(func.max(events.c.sequence)).where(events.c.run == bindparam("run"))
 _WANT = update(runs).where(runs.c.id == bindparam("b_run")).values(wanted=bindparam("b_wanted"))
 
@@ -89,7 +90,10 @@ class SqlRunStore(SqlRuns, SqlProcesses, RunStore):
             connection.execute(insert(documents), kept)
 
     def begin(self, run: str, owner: str, epoch: int) -> SegmentStart | None:
-        """Begin a segment in one transaction if the run's epoch still is ``epoch``; None: somebody else was faster."""
+        """Begin a segment in one transaction if the run's epoch still is ``epoch``; None: somebody else was faster.
+
+        A run that is done or cancelled does not begin again.
+        """
         with self._database.write() as connection:
             begun = connection.execute(_BEGIN, {"b_run": run, "b_epoch": epoch, "b_owner": owner})
             if not begun.rowcount:
@@ -123,7 +127,7 @@ class SqlRunStore(SqlRuns, SqlProcesses, RunStore):
                 raise StoreError(f"there is no run {run!r}")
 
     def end_unowned(self, run: str, epoch: int, change: StateChange) -> bool:
-        """End a run whose owner is gone, if its epoch still is ``epoch``. False: it is not."""
+        """End a run whose owner is gone, if its epoch still is ``epoch`` and it has not ended. False: it is not."""
         with self._database.write() as connection:
             return bool(connection.execute(_TAKE_AND_END, {**_changed(change), "b_run": run, "b_epoch": epoch}).rowcount)
 

@@ -182,6 +182,24 @@ def test_a_run_that_somebody_took_over_is_not_ended(started: SqlRunStore) -> Non
     assert started.get("run-1").state == "running"
 
 
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
+def test_run_that_ended_meanwhile_is_not_ended_again(started: SqlRunStore, state) -> None:
+    ended = StateChange(state=state, outputs={"a": 1}, ended=6.0)
+    started.write([Write(run="run-1", epoch=1, state=ended)])
+
+    assert started.end_unowned("run-1", 1, StateChange(state="cancelled", ended=7.0)) is False
+    run = started.get("run-1")
+    assert (run.state, run.outputs, run.ended) == (state, {"a": 1}, 6.0)
+
+
+@pytest.mark.parametrize("state", ["done", "cancelled"])
+def test_run_that_ended_meanwhile_does_not_begin_again(started: SqlRunStore, state) -> None:
+    started.write([Write(run="run-1", epoch=1, state=StateChange(state=state, ended=6.0))])
+
+    assert started.begin("run-1", "other", 1) is None
+    assert started.get("run-1").state == state
+
+
 def test_a_wish_for_an_unknown_run_says_so(store: SqlRunStore) -> None:
     with pytest.raises(StoreError, match="there is no run 'nix'"):
         store.want("nix", "cancel")
