@@ -58,6 +58,15 @@ async def test_a_model_that_writes_json_gets_an_instruction_and_is_held_to_an_ob
     assert json.dumps(PERSON, separators=(",", ":")) in told(asked)
 
 
+async def test_an_object_of_any_shape_is_asked_for_in_words_too(staged: Any, info_of: Any) -> None:
+    stage = staged({"a": [ADA]}, infos={"a": info_of("a", json_schema=True)})
+    response = await stage.chain.chat("who?", output=OutputSpec(schema={"type": "object"}))
+    assert response.parsed == {"name": "Ада", "age": 36}
+    asked = stage.fake.asked[0][1]
+    assert asked.output == OutputSpec(schema={"type": "object"}, strict=False)
+    assert "JSON" in told(asked)
+
+
 async def test_any_other_model_gets_the_instruction_alone(staged: Any) -> None:
     stage = staged({"a": [f"Sure!\n```json\n{ADA}\n```"]})
     response = await stage.chain.chat("who?", output=OUTPUT)

@@ -19,6 +19,7 @@ from flowcraft.plugin.messages import Message, Text
 Mode = Literal["auto", "native", "text"]
 
 _WRAPPED = "value"
+_ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
 class Structured:
@@ -84,14 +85,13 @@ class Structured:
                     yield event
 
     def _asked(self, request: ChatRequest, output: OutputSpec) -> ChatRequest:
-        if self._schema:
+        if self._schema and output.schema != _ANY_OBJECT:
             return request if _is_object(output.schema) else replace(request, output=_wrap(output))
-        messages = _instructed(request.messages, output.schema)
-        # A schema that says no more than "object" is how one asks for JSON of any shape.
-        shapeless = (
-            replace(output, schema={"type": "object"}, strict=False) if self._object and _is_object(output.schema) else None
-        )
-        return replace(request, messages=messages, output=shapeless)
+        # A schema that says no more than "object" is how one asks for JSON of any shape; those who hold to that want to be
+        # told of JSON besides.
+        held = (self._object or self._schema) and _is_object(output.schema)
+        shapeless = replace(output, schema=_ANY_OBJECT, strict=False) if held else None
+        return replace(request, messages=_instructed(request.messages, output.schema), output=shapeless)
 
     def _fitted(self, response: ChatResponse, output: OutputSpec) -> ChatResponse:
         if self._schema and not _is_object(output.schema):

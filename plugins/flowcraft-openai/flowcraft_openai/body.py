@@ -169,6 +169,8 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
 
 
 def _output(output: OutputSpec) -> dict[str, Any]:
+    if output.schema == {"type": "object"}:
+        return {"type": "json_object"}
     schema = strict_schema(output.schema) if output.strict else None
     name = re.sub(r"[^A-Za-z0-9_-]", "_", output.name)[:64] or "output"
     shape = {"name": name, "schema": schema or dict(output.schema), "strict": schema is not None}

@@ -14,7 +14,8 @@ def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the schema with every object closed, None where strict mode cannot say what it says.
 
     Strict mode wants every property required and no others. An optional property cannot be said that way without changing
-    what is meant; an open object is closed, and what fits the closed one fits the open one.
+    what is meant. An object that is open but has properties is closed: what fits the closed one fits the open one. One that
+    names no property may hold anything, and closed it could hold nothing.
     """
     closed = _close(schema)
     return closed if closed is not None and closed.get("type") == "object" else None
@@ -24,7 +25,12 @@ def _close(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     result = dict(schema)
     if result.get("type") == "object" or "properties" in result:
         properties = result.get("properties") or {}
-        if set(properties) != set(result.get("required") or ()) or result.get("additionalProperties") not in (None, False):
+        more = result.get("additionalProperties")
+        if (
+            set(properties) != set(result.get("required") or ())
+            or more not in (None, False)
+            or (not properties and more is None)
+        ):
             return None
         result["additionalProperties"] = False
     for key in ("properties", *DEFINITIONS):

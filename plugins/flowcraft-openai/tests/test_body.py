@@ -221,6 +221,8 @@ NAME = {"type": "string"}
         ({"type": "object", "properties": {"name": NAME}}, False),
         ({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}, False),
         ({"type": "array", "items": NAME}, False),
+        ({"type": "object", "properties": {"any": {"type": "object"}}, "required": ["any"]}, False),
+        ({"type": "object", "additionalProperties": False}, True),
         (
             {
                 "type": "object",
@@ -259,6 +261,12 @@ async def test_a_schema_is_strict_where_strict_mode_can_say_it(sent: Any, schema
         assert all(part["additionalProperties"] is False for part in shape["schema"].get("$defs", {}).values())
     else:
         assert shape["schema"] == schema
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_an_object_of_any_shape_is_asked_for_as_json(sent: Any, strict: bool) -> None:
+    body = await sent(of(Text(text="some JSON"), output=OutputSpec(schema={"type": "object"}, strict=strict)))
+    assert body["response_format"] == {"type": "json_object"}
 
 
 async def test_a_lone_surrogate_is_an_invalid_request(sent: Any) -> None:
