@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -37,7 +37,8 @@ class Scope:
     ``deadline`` is the latest end of the whole answer, ``until`` of this attempt (both on the loop's clock); ``last`` says
     that no other model is left, ``wait`` how many seconds this attempt was held back by a limit. ``run``, ``path``,
     ``stage`` and ``task`` are labels of the records. ``ledger`` collects the attempts of one answer. ``prefer`` and
-    ``avoid`` hold ``provider:model`` ids.
+    ``avoid`` hold ``provider:model`` ids. ``check`` is given every answer before it is written down: it returns the answer,
+    with its value in ``parsed``, or raises InvalidOutput.
     """
 
     deadline: float | None = None
@@ -52,6 +53,7 @@ class Scope:
     role: str = ""
     prefer: str = ""
     avoid: frozenset[str] = frozenset()
+    check: Callable[[ChatResponse], ChatResponse] | None = None
     ledger: list[Attempt] = field(default_factory=list)
 
 

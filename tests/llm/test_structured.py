@@ -108,6 +108,9 @@ async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(staged: An
     response = await stage.chain.chat("who?", output=OUTPUT)
     assert response.parsed["age"] == 36
     assert stage.outcomes(response.attempts) == [("a", "InvalidOutput"), ("a", "ok")]
+    assert [record.attempt for record in stage.sink.records] == list(response.attempts)
+    assert response.attempts[0].usage.total
+    assert "'age' is a required property" in response.attempts[0].message
     again = told(stage.fake.asked[1][1])
     assert '{"name": "Ada"}' in again
     assert "'age' is a required property" in again
@@ -147,6 +150,20 @@ async def test_a_chain_may_mend_what_another_model_wrote(staged: Any) -> None:
     assert mending.fake.asked[0][1].output is None
 
 
+async def test_a_mender_that_fails_too_leaves_the_first_failure(staged: Any) -> None:
+    from flowcraft.llm.composer import ChainSpec, compose
+
+    mending = staged({"m": ["no idea either"]}, repair=False)
+    stage = staged({"a": ["no idea"]})
+    chain = compose(ChainSpec(models=(("primary", "a"),)), stage.shop, mender=mending.chain.llm)
+    with pytest.raises(ChainExhausted) as caught:
+        await chain.chat("who?", output=OUTPUT)
+    assert stage.outcomes(caught.value.attempts) == [("a", "InvalidOutput"), ("m", "InvalidOutput")]
+    cause = caught.value.__cause__
+    assert isinstance(cause, InvalidOutput)
+    assert cause.model == "a"
+
+
 async def test_a_tool_call_is_no_answer_to_be_parsed(staged: Any) -> None:
     call = ChatResponse(parts=(ToolCall(id="1", name="look"),), finish_reason="tool_calls")
     response = await staged({"a": [call]}).chain.chat("who?", output=OUTPUT)
@@ -159,9 +176,11 @@ async def test_a_stream_carries_the_parsed_value_at_its_end(staged: Any) -> None
 
 
 async def test_a_stream_that_does_not_fit_is_raised(staged: Any) -> None:
+    stage = staged({"a": ["no idea"]})
     with pytest.raises(InvalidOutput) as caught:
-        await collect(staged({"a": ["no idea"]}).chain.stream("who?", output=OUTPUT))
+        await collect(stage.chain.stream("who?", output=OUTPUT))
     assert [attempt.outcome for attempt in caught.value.attempts] == ["InvalidOutput"]
+    assert [record.attempt for record in stage.sink.records] == list(caught.value.attempts)
 
 
 async def test_parse_returns_a_pydantic_model(staged: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from flowcraft.attempts import Attempt
-from flowcraft.errors import ProviderUnavailable
+from flowcraft.errors import InvalidOutput, ProviderUnavailable
 from flowcraft.llm.ports import CallRecord, CallSink
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, Scope, StreamEvent
@@ -52,7 +52,11 @@ class Recorder:
 
 
 class Recording:
-    """Notes each call that goes through it. A stream that its reader closes early is ``cancelled``."""
+    """Notes each call that goes through it, once it is known what came of it.
+
+    A stream that its reader closes early is ``cancelled``; an answer that the request's ``scope.check`` refuses is what that
+    raises, with all that it cost.
+    """
 
     def __init__(self, inner: LLM, info: ModelInfo, role: str, recorder: Recorder) -> None:
         self._inner = inner
@@ -68,8 +72,7 @@ class Recording:
         except BaseException as error:
             self._failed(call, error, request.scope)
             raise
-        self._answered(call, response, request.scope)
-        return response
+        return self._answered(call, response, request.scope)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the inner LLM and note the attempt."""
@@ -86,14 +89,22 @@ class Recording:
         except BaseException as error:
             self._failed(call, error, request.scope)
             raise
-        self._answered(call, event.response, request.scope)
-        yield event
+        yield Done(self._answered(call, event.response, request.scope))
 
-    def _answered(self, call: _Call, response: ChatResponse, scope: Scope) -> None:
+    def _answered(self, call: _Call, response: ChatResponse, scope: Scope) -> ChatResponse:
+        refused: InvalidOutput | None = None
+        if scope.check is not None:
+            try:
+                response = scope.check(response)
+            except InvalidOutput as error:
+                refused = error
+                refused.model, refused.provider = response.model, response.provider
         attempt = Attempt(
             model=response.model,
             provider=response.provider,
             role=self._role,
+            outcome="ok" if refused is None else type(refused).__name__,
+            message="" if refused is None else str(refused)[:LONGEST_MESSAGE],
             started=call.started,
             seconds=response.seconds,
             wait=scope.wait,
@@ -103,6 +114,9 @@ class Recording:
             offline=response.offline,
         )
         self._recorder.note(attempt, scope)
+        if refused is not None:
+            raise refused
+        return response
 
     def _failed(self, call: _Call, error: BaseException, scope: Scope) -> None:
         cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
 
-from flowcraft.attempts import Attempt
-from flowcraft.errors import InvalidOutput
+from flowcraft.errors import InvalidOutput, LLMError
+from flowcraft.llm.base import rescoped
 from flowcraft.llm.parse import parse_output, told
 from flowcraft.plugin.capabilities import ModelInfo
-from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, OutputSpec, StreamEvent
+from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.messages import Message, Text
 
@@ -43,60 +42,42 @@ class Structured:
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """Answer ``request``, in the shape it asks for if it does."""
         output = request.output
-        asked = request if output is None else self._asked(request, output)
-        repairs = self._repair
+        fit = None if output is None else self._fit(output)
+        asked = request if output is None else self._asked(request, output, fit)
         try:
-            response = await self._inner.chat(asked)
-        except InvalidOutput:
-            # The answer was empty. There is nothing to show to the model, so it is asked the same once more.
-            if not repairs:
-                raise
-            repairs = False
-            response = await self._inner.chat(asked)
-        if output is None or response.tool_calls:
-            return response
-        try:
-            return self._fitted(response, output)
+            return await self._inner.chat(asked)
         except InvalidOutput as error:
-            failed = self._named(error)
-        _amend(request.scope.ledger, response, failed)
-        if not repairs:
-            raise failed
-        return await self._mended(request, output, response, failed)
+            if not self._repair:
+                raise
+            failed = error
+        if output is None or fit is None or fit.refused is None:
+            # The answer was empty. There is nothing to show to the model, so it is asked the same once more.
+            return await self._inner.chat(asked)
+        return await self._mended(request, output, fit.refused, failed)
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream the answer; ``Done`` holds the parsed value."""
-        if request.output is None:
-            return self._inner.stream(request)
-        return self._checked_stream(request, request.output)
+        output = request.output
+        return self._inner.stream(request if output is None else self._asked(request, output, self._fit(output)))
 
-    async def _checked_stream(self, request: ChatRequest, output: OutputSpec) -> AsyncGenerator[StreamEvent, None]:
-        async with aclosing(self._inner.stream(self._asked(request, output))) as events:
-            async for event in events:
-                if isinstance(event, Done) and not event.response.tool_calls:
-                    try:
-                        done = Done(self._fitted(event.response, output))
-                    except InvalidOutput as error:
-                        failed = self._named(error)
-                        _amend(request.scope.ledger, event.response, failed)
-                        raise failed from None
-                    yield done
-                else:
-                    yield event
+    def _fit(self, output: OutputSpec) -> _Fit:
+        if self._wraps(output):
+            return _Fit(_wrap(output).schema, wrapped=True)
+        return _Fit(output.schema)
 
-    def _asked(self, request: ChatRequest, output: OutputSpec) -> ChatRequest:
+    def _wraps(self, output: OutputSpec) -> bool:
+        # What follows schemas by itself follows only those of objects.
+        return self._schema and not _is_object(output.schema)
+
+    def _asked(self, request: ChatRequest, output: OutputSpec, check: _Fit | None) -> ChatRequest:
+        request = rescoped(request, check=check)
         if self._schema and output.schema != _ANY_OBJECT:
-            return request if _is_object(output.schema) else replace(request, output=_wrap(output))
+            return replace(request, output=_wrap(output)) if self._wraps(output) else request
         # A schema that says no more than "object" is how one asks for JSON of any shape; those who hold to that want to be
         # told of JSON besides.
         held = (self._object or self._schema) and _is_object(output.schema)
         shapeless = replace(output, schema=_ANY_OBJECT, strict=False) if held else None
         return replace(request, messages=_instructed(request.messages, output.schema), output=shapeless)
-
-    def _fitted(self, response: ChatResponse, output: OutputSpec) -> ChatResponse:
-        if self._schema and not _is_object(output.schema):
-            return replace(response, parsed=parse_output(response.text, _wrap(output).schema)[_WRAPPED])
-        return replace(response, parsed=parse_output(response.text, output.schema))
 
     async def _mended(
         self, request: ChatRequest, output: OutputSpec, response: ChatResponse, failed: InvalidOutput
@@ -105,23 +86,31 @@ class Structured:
         messages = (*request.messages, Message.assistant(response.text), Message.user(told_again))
         again = replace(request, messages=messages)
         if self._mender is None:
-            second = await self._inner.chat(self._asked(again, output))
-        else:
-            instructed = _instructed(messages, output.schema)
-            second = await self._mender.chat(replace(again, messages=instructed, output=None, tools=()))
+            return await self._inner.chat(self._asked(again, output, self._fit(output)))
+        instructed = replace(again, messages=_instructed(messages, output.schema), output=None, tools=())
         try:
-            if self._mender is None:
-                return self._fitted(second, output)
-            return replace(second, parsed=parse_output(second.text, output.schema))
-        except InvalidOutput as error:
-            failed = self._named(error)
-        _amend(request.scope.ledger, second, failed)
-        raise failed
+            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema)))
+        except LLMError:
+            raise failed from None  # what went wrong with the mender stands in the attempts
 
-    def _named(self, error: InvalidOutput) -> InvalidOutput:
-        error.model = self._info.model
-        error.provider = self._info.provider
-        return error
+
+class _Fit:
+    """Puts the value of an answer into ``parsed``, or keeps the answer in ``refused`` and raises InvalidOutput."""
+
+    def __init__(self, schema: Mapping[str, Any], *, wrapped: bool = False) -> None:
+        self.refused: ChatResponse | None = None
+        self._schema = schema
+        self._wrapped = wrapped
+
+    def __call__(self, response: ChatResponse) -> ChatResponse:
+        if response.tool_calls:
+            return response
+        try:
+            value = parse_output(response.text, self._schema)
+        except InvalidOutput:
+            self.refused = response
+            raise
+        return replace(response, parsed=value[_WRAPPED] if self._wrapped else value)
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
@@ -129,7 +118,6 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
 
 
 def _wrap(output: OutputSpec) -> OutputSpec:
-    # What follows schemas by itself follows only those of objects.
     definitions = {key: output.schema[key] for key in ("$defs", "definitions") if key in output.schema}
     inner = {key: value for key, value in output.schema.items() if key not in definitions}
     schema = {
@@ -152,13 +140,3 @@ def _instructed(messages: tuple[Message, ...], schema: Mapping[str, Any]) -> tup
         first = messages[0]
         return (replace(first, parts=(*first.parts, Text(text=f"\n\n{text}"))), *messages[1:])
     return (Message.system(text), *messages)
-
-
-def _amend(ledger: list[Attempt], response: ChatResponse, failed: InvalidOutput) -> None:
-    """Say in the ledger that the call which brought ``response`` was answered, but of no use."""
-    for place in range(len(ledger) - 1, -1, -1):
-        attempt = ledger[place]
-        same = attempt.model == response.model and attempt.provider == response.provider
-        if same and attempt.outcome == "ok" and attempt.seconds == response.seconds:
-            ledger[place] = replace(attempt, outcome=type(failed).__name__, message=failed.message)
-            return
