@@ -23,7 +23,8 @@ def known_models(provider: str, base_url: str) -> Sequence[ModelInfo]:
     if vendor == "openai":
         return [replace(model, provider=provider) for model in _openai()]
     if vendor == "openrouter":
-        routed = [replace(model, model=f"openai/{model.model}") for model in _openai()]
+        # What an answer cost is told in the answer; windows and prices change with the route.
+        routed = [replace(model, model=f"openai/{model.model}", price=None) for model in _openai()]
         return [replace(model, provider=provider) for model in (*routed, *_routed())]
     if vendor == "qwen":
         return [replace(model, provider=provider) for model in _qwen()]
@@ -67,38 +68,38 @@ def _openai() -> Sequence[ModelInfo]:
     plain = replace(common, logprobs=True, temperature=True, seed=True, n=True, stop=True, reasoning=False)
     thinking = replace(common, reasoning=True)
 
-    def gpt(name: str, context: int | None, output: int | None, price: Price, able: Capabilities) -> ModelInfo:
+    def gpt(name: str, able: Capabilities, context: int | None, output: int | None, price: Price | None) -> ModelInfo:
         top = 20 if able.logprobs else None
         return ModelInfo(
             model=name, capabilities=able, context=context, max_output=output, top_logprobs_max=top, price=price, family="gpt"
         )
 
+    # The price of gpt-5.4 and gpt-5.5 depends on the length of the input: none is given here.
     return (
-        gpt("gpt-5.5", None, None, Price(input=5, cached=0.5, output=30), thinking),
-        gpt("gpt-5.4", None, None, Price(input=2.5, cached=0.25, output=15), thinking),
-        gpt("gpt-5.4-mini", 400_000, 128_000, Price(input=0.75, cached=0.075, output=4.5), thinking),
-        gpt("gpt-4.1", 1_047_576, 32_768, Price(input=2, cached=0.5, output=8), plain),
-        gpt("gpt-4.1-mini", 1_047_576, 32_768, Price(input=0.4, cached=0.1, output=1.6), plain),
-        gpt("gpt-4o", 128_000, 16_384, Price(input=2.5, cached=1.25, output=10), plain),
-        gpt("gpt-4o-mini", 128_000, 16_384, Price(input=0.15, cached=0.075, output=0.6), plain),
+        gpt("gpt-5.5", thinking, None, None, None),
+        gpt("gpt-5.4", thinking, None, None, None),
+        gpt("gpt-5.4-mini", thinking, 400_000, 128_000, Price(input=0.75, cached=0.075, output=4.5)),
+        gpt("gpt-4.1", plain, 1_047_576, 32_768, Price(input=2, cached=0.5, output=8)),
+        gpt("gpt-4.1-mini", plain, 1_047_576, 32_768, Price(input=0.4, cached=0.1, output=1.6)),
+        gpt("gpt-4o", plain, 128_000, 16_384, Price(input=2.5, cached=1.25, output=10)),
+        gpt("gpt-4o-mini", plain, 128_000, 16_384, Price(input=0.15, cached=0.075, output=0.6)),
     )
 
 
 def _routed() -> Sequence[ModelInfo]:
-    # Prices change with the route: OpenRouter reports the cost of every answer itself.
     return (
-        ModelInfo(model="meta-llama/llama-3.2-1b-instruct", context=131_072, family="llama"),
-        ModelInfo(model="meta-llama/llama-3.2-3b-instruct", context=131_072, family="llama"),
-        ModelInfo(model="microsoft/phi-3-mini-128k-instruct", context=131_072, family="phi"),
-        ModelInfo(model="google/gemma-2-27b-it", context=8_192, family="gemma"),
+        ModelInfo(model="meta-llama/llama-3.2-1b-instruct", family="llama"),
+        ModelInfo(model="meta-llama/llama-3.2-3b-instruct", family="llama"),
+        ModelInfo(model="microsoft/phi-3-mini-128k-instruct", family="phi"),
+        ModelInfo(model="google/gemma-2-27b-it", family="gemma"),
     )
 
 
 def _qwen() -> Sequence[ModelInfo]:
-    # Prices depend on the length of the input: none is given here.
-    able = Capabilities(stream=True, tools=True, json_object=True, system=True, temperature=True)
+    # Prices depend on the length of the input: none is given here. Which of them have a JSON mode is not known for sure.
+    able = Capabilities(stream=True, tools=True, system=True, temperature=True)
     return (
-        ModelInfo(model="qwen3-coder-plus", context=1_000_000, max_output=65_536, family="qwen", capabilities=able),
-        ModelInfo(model="qwen3-coder-flash", context=1_000_000, max_output=65_536, family="qwen", capabilities=able),
+        ModelInfo(model="qwen3-coder-plus", context=1_000_000, family="qwen", capabilities=able),
+        ModelInfo(model="qwen3-coder-flash", family="qwen", capabilities=able),
         ModelInfo(model="qwen-plus", family="qwen", capabilities=able),
     )

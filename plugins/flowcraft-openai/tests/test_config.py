@@ -146,6 +146,13 @@ def test_models_are_known_at_their_vendors_address_alone() -> None:
     assert mini.capabilities.logprobs is True
 
 
+def test_prices_that_depend_on_route_or_length_are_not_given() -> None:
+    assert {model.price for model in flowcraft_models("openrouter", {})} == {None}
+    assert {model.price for model in flowcraft_models("qwen", {})} == {None}
+    prices = {model.model: model.price for model in flowcraft_models("openai", {})}
+    assert prices["gpt-5.5"] is prices["gpt-5.4"] is None
+
+
 def test_the_sdk_loads_with_the_first_call() -> None:
     program = (
         "import sys, flowcraft_openai, flowcraft_openai.provider; print([m for m in ('openai', 'aiohttp') if m in sys.modules])"
