@@ -10,6 +10,8 @@ from flowcraft.attempts import Attempt, Usage
 from flowcraft.errors import StoreError
 
 Check = Callable[[Any], Any]
+_MOST = 2**53
+"""Counts end here: what JSON readers still take exactly, and so little that sums of them stay within 64 bits."""
 
 
 def storable(value: str) -> str:
@@ -142,15 +144,20 @@ def attempt_values(attempt: Attempt) -> tuple[Any, ...]:
         attempt.seconds,
         attempt.wait,
         attempt.first_token,
-        usage.input,
-        usage.cached,
-        usage.cache_write,
-        usage.output,
-        usage.reasoning,
-        usage.audio,
-        attempt.usd,
+        _count(usage.input),
+        _count(usage.cached),
+        _count(usage.cache_write),
+        _count(usage.output),
+        _count(usage.reasoning),
+        _count(usage.audio),
+        None if attempt.usd is None else float(attempt.usd),
         int(attempt.offline),
     )
+
+
+def _count(value: Any) -> int:
+    # Plugins count tokens and money: one that counts oddly (None, a float, beyond 64 bits) must not end everybody's writing.
+    return min(int(value or 0), _MOST)
 
 
 def attempt_of(found: dict[str, Any]) -> Attempt:

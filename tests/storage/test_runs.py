@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -340,3 +341,19 @@ def test_a_killed_writer_leaves_whole_batches(started: SqlRunStore, database: Da
     with sqlite3.connect(path) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens", "usd"),
+    [
+        ({"usage": Usage(input=12.5)}, 12, None),
+        ({"usage": Usage(input=2**70)}, 2**53, None),
+        ({"usd": Decimal("0.25")}, 0, 0.25),
+    ],
+)
+def test_attempt_that_a_plugin_counts_oddly_is_kept(started: SqlRunStore, given, tokens, usd) -> None:
+    started.write([Write(run="run-1", epoch=1, attempts=(attempt(**given),))])
+
+    (row,) = started.attempts("run-1")
+    assert (row.attempt.usage.input, row.attempt.usd) == (tokens, usd)
+    assert (started.totals(["run-1"])["run-1"].tokens, started.totals(["run-1"])["run-1"].usd) == (tokens, usd)
