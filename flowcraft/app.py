@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from flowcraft import __version__
-from flowcraft.engine import Engine, Job, NewRun, OnWait, RunRow, SegmentStart, StageReport, StateChange
+from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, RunRow, SegmentStart, Spent, StageReport, StateChange
 from flowcraft.errors import StoreError, WorkflowError
-from flowcraft.events import Bus, Event
+from flowcraft.events import Bus, Drain, Event
 from flowcraft.llm import Chain
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
@@ -90,6 +89,7 @@ class FlowCraft:
         self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,), bus=self.bus)
         self.plugins = self.manager.plugins
         self._managers: list[LLMManager] = [self.manager]
+        self._drain: Drain | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,10 +101,15 @@ class FlowCraft:
 
     async def aclose(self) -> None:
         """Write what waits and close providers and database."""
-        for manager in self._managers:
-            await manager.aclose()
-        await asyncio.to_thread(self.engine.close)
-        self.database.close()
+        try:
+            await self.engine.interrupt()
+            for manager in self._managers:
+                await manager.aclose()
+            if self._drain is not None:
+                await asyncio.to_thread(self._drain.close)
+        finally:
+            await asyncio.to_thread(self.engine.close)
+            self.database.close()
 
     # -- models
 
@@ -136,7 +141,7 @@ class FlowCraft:
 
     def facts(self, workflow: Workflow) -> Facts:
         """Return what the check of a workflow needs to know of models and environment."""
-        unset = frozenset(name for name in environment_names(workflow) if name not in os.environ)
+        unset = environment_names(workflow) - self.settings.environment.keys()
         return Facts(
             tiers=self.manager.tiers,
             knows_model=self.manager.knows_model,
@@ -171,13 +176,13 @@ class FlowCraft:
                 "v": SNAPSHOT_VERSION,
                 "flowcraft": __version__,
                 "file": workflow.path,
-                "files": redactor.value(dict(workflow.files)),
-                "settings": redactor.value(self.settings.snapshot()),
+                "files": dict(workflow.files),
+                "settings": self.settings.snapshot(),
                 "model": model,
                 "date": time.strftime("%Y-%m-%d", time.localtime(now)),
             },
         )
-        start = await asyncio.to_thread(self.engine.create, new)
+        start = await self.engine.begin(lambda given_up: self.engine.create(new))
         if on_start is not None:
             on_start(new.id)
         return await self._carry(workflow, self.manager, start)
@@ -194,11 +199,12 @@ class FlowCraft:
         if snapshot.get("v") != SNAPSHOT_VERSION:
             raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
         workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
-        missing = sorted(name for name in environment_names(workflow) if name not in os.environ)
+        missing = sorted(environment_names(workflow) - self.settings.environment.keys())
         if missing:
             raise WorkflowError(f"run {row.id} needs the environment names {', '.join(missing)}; set them and resume again")
         manager = self._manager_of(snapshot["settings"])
-        start = await asyncio.to_thread(self.engine.take_over, row.id, on_wait or (lambda process: None))
+        wait = on_wait or (lambda process: None)
+        start = await self.engine.begin(lambda given_up: self.engine.take_over(row.id, wait, given_up))
         if on_start is not None:
             on_start(start.run)
         return await self._carry(workflow, manager, start)
@@ -208,17 +214,30 @@ class FlowCraft:
         return self.engine.cancel(run, on_wait or (lambda process: None))
 
     def _manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
-        if snapshot == self._redactor(None).value(self.settings.snapshot()):
+        if snapshot == self.settings.snapshot():
             return self.manager
         settings = Settings.from_snapshot(snapshot, self.settings.environment, current=self.settings)
         manager = self.manager.with_settings(settings)
         self._managers.append(manager)
         return manager
 
-    def _redactor(self, workflow: Workflow | None) -> Redactor:
-        return Redactor([*self.settings.secrets, *_environment(workflow).values()])
+    def _environment(self, workflow: Workflow) -> dict[str, str]:
+        """Return the values of the environment names that a workflow and its parts may read."""
+        known = self.settings.environment
+        return {name: known[name] for name in environment_names(workflow) if name in known}
+
+    def _redactor(self, workflow: Workflow) -> Redactor:
+        return Redactor([*self.settings.secrets, *self._environment(workflow).values()])
+
+    def _open_sinks(self) -> None:
+        """Let plugins' sinks see the events of runs."""
+        sinks = self.plugins.sinks() if self._drain is None else ()
+        if sinks:
+            self._drain = Drain(sinks)
+            self.bus.subscribe(self._drain)
 
     async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:
+        self._open_sinks()
         row = start.run
         job = Job(
             workflow=workflow,
@@ -226,7 +245,7 @@ class FlowCraft:
             models=_Models(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
             redactor=self._redactor(workflow),
-            env=_environment(workflow),
+            env=self._environment(workflow),
             folder=row.folder,
             date=str(row.snapshot.get("date", "")),
         )
@@ -234,68 +253,44 @@ class FlowCraft:
         return await asyncio.to_thread(self._result, row.id, change, reports)
 
     def _result(self, run: str, change: StateChange, reports: Mapping[str, StageReport]) -> RunResult:
-        spent = _Spent()
-        for row in self.engine.store.attempts(run):
-            spent.add(row.path, row.attempt)
+        bill = _Bill(self.engine.store.attempts(run))
         totals = self.engine.store.totals([run]).get(run)
         return RunResult(
             run=run,
             state=change.state,
             outputs=change.outputs,
             stages={
-                name: {**report.data(), "seconds": round(report.seconds, 3), **spent.of(name)}
+                name: {**report.data(), "seconds": round(report.seconds, 3), **bill.of(name)}
                 for name, report in reports.items()
             },
             seconds=change.seconds,
             calls=totals.calls if totals else 0,
             tokens=totals.tokens if totals else 0,
             usd=totals.usd if totals else None,
-            offline=spent.offline,
-            instead=spent.instead,
+            offline=bill.offline,
+            instead=bill.instead,
             error=change.error,
         )
 
 
-class _Spent:
-    """What the stages of a run spent, summed over their attempts."""
+class _Bill:
+    """What the stages of a run spent, and whether the offline model answered for a real one."""
 
-    def __init__(self) -> None:
-        self._stages: dict[str, dict[str, Any]] = {}
-        self._offline: set[str] = set()
-        self._real: set[str] = set()
-
-    def add(self, path: str, attempt: Any) -> None:
-        name = path.partition("/")[0].partition("[")[0].partition("~")[0]
-        stage = self._stages.setdefault(name, {"model": None, "tokens": 0, "usd": None, "calls": 0})
-        if attempt.offline:
-            self._offline |= {path} if attempt.outcome == "ok" else set()
-        else:
-            self._real.add(path)
-        if attempt.outcome == "skipped":
-            return
-        stage["calls"] += 1
-        stage["tokens"] += attempt.usage.total
-        if attempt.usd is not None:
-            stage["usd"] = (stage["usd"] or 0.0) + attempt.usd
-        if attempt.outcome == "ok":
-            stage["model"] = attempt.model
+    def __init__(self, attempts: Iterable[AttemptRow]) -> None:
+        self._stages: dict[str, Spent] = {}
+        offline, real = set(), set()
+        for row in attempts:
+            name = row.path.partition("/")[0].partition("[")[0].partition("~")[0]
+            self._stages.setdefault(name, Spent()).add(row.attempt)
+            if not row.attempt.offline:
+                real.add(row.path)
+            elif row.attempt.outcome == "ok":
+                offline.add(row.path)
+        self.offline = bool(offline)
+        self.instead = bool(offline & real)
 
     def of(self, stage: str) -> dict[str, Any]:
-        return self._stages.get(stage, {"model": None, "tokens": 0, "usd": None, "calls": 0})
-
-    @property
-    def offline(self) -> bool:
-        return bool(self._offline)
-
-    @property
-    def instead(self) -> bool:
-        return bool(self._offline & self._real)
-
-
-def _environment(workflow: Workflow | None) -> dict[str, str]:
-    """Return the values of the environment names that a workflow and its parts may read."""
-    names = environment_names(workflow) if workflow is not None else ()
-    return {name: os.environ[name] for name in names if name in os.environ}
+        return (self._stages.get(stage) or Spent()).data()
 
 
 def _new_id(now: float) -> str:

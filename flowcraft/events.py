@@ -134,7 +134,7 @@ class Bus:
     ``on_drop`` is told which subscriber was dropped and why.
     """
 
-    def __init__(self, on_drop: Callable[[Callable[[Event], None], Exception], None] | None = None) -> None:
+    def __init__(self, on_drop: Callable[[Callable[[Event], None], BaseException], None] | None = None) -> None:
         self._subscribers: tuple[Callable[[Event], None], ...] = ()
         self._lock = threading.Lock()
         self._on_drop = on_drop
@@ -154,7 +154,7 @@ class Bus:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except Exception as error:  # noqa: BLE001 - border: a watcher must never end what it watches
+            except (Exception, SystemExit) as error:  # border: a watcher must never end what it watches
                 self._remove(subscriber)
                 if self._on_drop is not None:
                     self._on_drop(subscriber, error)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
+import threading
 from collections.abc import Container, Sequence
 from importlib import import_module
 from typing import Any
@@ -58,6 +61,11 @@ def _options(tell: bool = typer.Option(False, "--version", help="Print the versi
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out what ``arguments`` say and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what no encoding has (a lone surrogate) is shown as an escape
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(guarded(lambda: _carry(list(arguments)), "--json" in arguments))
 
 

@@ -13,14 +13,21 @@ from rich.text import Text
 from flowcraft.errors import Problem
 
 
+class _Console(Console):
+    """Falls silent when nobody reads it any more; Rich would end the process, and a run with it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def stdout(width: int | None = None) -> Console:
     """Return the console of results."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=width, emoji=False, markup=False)
+    return _Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=width, emoji=False, markup=False)
 
 
 def stderr() -> Console:
     """Return the console of messages and errors."""
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False, markup=False)
+    return _Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False, markup=False)
 
 
 def print_json(data: Any) -> None:

@@ -208,5 +208,5 @@ class LineView:
         if row.usd is not None:
             told.append(f"{money(row.usd)} USD")
         if event.errors:
-            told.append(f"{event.errors} of {row.elements} failed")
+            told.append(f"{event.errors} of {row.elements} failed" if row.elements else f"{event.errors} failed")
         return f" ({', '.join(told)})"

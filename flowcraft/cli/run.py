@@ -7,7 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from flowcraft.cli.console import print_json, print_problems, stderr, stdout
 from flowcraft.cli.exits import FAILED, INTERRUPTED, OFFLINE, STATES
 from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
 from flowcraft.cli.progress import LineView, LiveView, money
+from flowcraft.errors import FlowCraftError
 
 if TYPE_CHECKING:
     from flowcraft.app import FlowCraft, RunResult
@@ -42,12 +43,13 @@ def run(
     from flowcraft.workflow import parse_inputs
 
     flow = open_flowcraft(settings)
+    workflow = flow.load(file)
+    if not as_json:
+        print_problems(problem for problem in flow.check(workflow) if problem.warning)
+    values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:
-            workflow = flow.load(file)
-            print_problems(problem for problem in flow.check(workflow) if problem.warning)
-            values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
             return await flow.run(workflow, values, model=model, on_start=watching.started)
 
     finish(flow, carry, as_json)
@@ -69,6 +71,8 @@ class Watching:
 
 def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunResult]], as_json: bool) -> None:
     """Carry a run out with a view of it, print how it ended, and leave with its exit code."""
+    from flowcraft.app import RunResult
+
     watching = Watching(as_json)
     if not watching.quiet:
         flow.subscribe(watching.view)
@@ -79,15 +83,21 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
             return await carry(watching)
 
     try:
-        result = asyncio.run(main())
+        # What functions print goes where messages go: stdout holds the outputs and nothing else.
+        with redirect_stdout(sys.stderr):
+            result = asyncio.run(main())
     except (KeyboardInterrupt, asyncio.CancelledError):
         if as_json:
-            print_json({"run": watching.run, "state": "interrupted"})
+            print_json(document(RunResult(run=watching.run, state="interrupted")))
         if watching.run:
             stderr().print(Text(f"interrupted; go on with: flowcraft runs resume {watching.run}", style="yellow"))
         else:
             stderr().print(Text("interrupted", style="yellow"))
         raise typer.Exit(INTERRUPTED) from None
+    except FlowCraftError:
+        if watching.run:
+            stderr().print(Text(f"run {watching.run} stopped; see: flowcraft runs show {watching.run}", style="yellow"))
+        raise
     if as_json:
         print_json(document(result))
     else:
@@ -122,7 +132,7 @@ def show(result: RunResult, outputs: Console, messages: Console) -> None:
     if result.state == "done":
         outputs.print(Text(readable(result.outputs, outputs.width if outputs.is_terminal else None)))
     else:
-        messages.print(Text(f"{result.state}: {result.error}", style="red"))
+        messages.print(Text(f"{result.state}: {result.error}" if result.error else result.state, style="red"))
     for name, stage in result.stages.items():
         for error in stage["errors"]:
             messages.print(Text(f"{name}{error}", style="yellow"))

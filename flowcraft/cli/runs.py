@@ -111,8 +111,11 @@ def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None)
         reason = f": {event['reason']}" if event["reason"] else ""
         console.print(Text(f"{mark} {name}: {event['state']}{reason}", style=style))
     for piece in pieces:
+        told = json.loads(piece.result) if piece.state != "done" else {}
         if piece.state == "failed":
-            console.print(Text(f"  {piece.path}: {json.loads(piece.result)['error']}", style="yellow"))
+            console.print(Text(f"  {piece.path}: {told['error']}", style="yellow"))
+        elif piece.state == "skipped" and piece.path not in last:
+            console.print(Text(f"  {piece.path}: skipped: {told['reason']}", style="dim"))
     if attempts:
         spent = f"{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD"
         console.print(Text(f"\n{spent}", style="bold"))

@@ -1,6 +1,6 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
-from flowcraft.engine.job import Job, StageReport
+from flowcraft.engine.job import Job, Spent, StageReport
 from flowcraft.engine.ports import (
     ENDED,
     AttemptRow,
@@ -30,6 +30,7 @@ __all__ = [
     "RunRow",
     "RunStore",
     "SegmentStart",
+    "Spent",
     "StageReport",
     "StateChange",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ast
+import builtins
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from flowcraft.errors import StageFailed
@@ -18,7 +21,7 @@ from flowcraft.errors import StageFailed
 _IMPORTING = threading.RLock()
 
 
-def _beside(folder: Path, module: str) -> Path | None:
+def beside(folder: Path, module: str) -> Path | None:
     """Return the file of ``module`` in ``folder``, if it is there."""
     base = folder.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
@@ -27,39 +30,42 @@ def _beside(folder: Path, module: str) -> Path | None:
     return None
 
 
-def _private(folder: Path, module: str) -> str:
-    return f"_flowcraft_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}.{module}"
+def _prefix(folder: Path) -> str:
+    return f"_flowcraft_{hashlib.sha256(str(folder).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}."
 
 
 def _is_below(module: Any, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
-    return file is not None and Path(file).is_relative_to(folder)
+    return isinstance(file, str) and Path(file).is_relative_to(folder)
 
 
 def import_module(folder: Path, module: str) -> Any:
-    """Import ``module`` with ``folder`` first on the path; modules of the folder are then kept under a private name.
+    """Import ``module``, the one beside the workflow first; two folders may both have a ``steps.py``.
 
-    So two folders may both have a ``steps.py``. The folder stays at the end of the path, for imports inside functions.
+    A folder's modules are kept under private names. The first folder that brings a name also keeps it as the plain one, so
+    that its functions can be handed to other processes.
     """
     with _IMPORTING:
-        if _beside(folder, module) is None:
+        if beside(folder, module) is None:
             return importlib.import_module(module)
-        kept = sys.modules.get(_private(folder, module))
-        if kept is not None:
-            return kept
-        before = set(sys.modules)
-        hidden = _hide(folder)
-        _restore(folder)
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-        try:
-            return importlib.import_module(module)
-        finally:
-            sys.path.remove(str(folder))
-            if str(folder) not in sys.path:
-                sys.path.append(str(folder))
-            _keep(folder, before)
-            sys.modules.update(hidden)
+        kept = sys.modules.get(_prefix(folder) + module)
+        return kept if kept is not None else _import_beside(folder, module)
+
+
+def _import_beside(folder: Path, module: str) -> Any:
+    hidden = _hide(folder)
+    _restore(folder)
+    finder = _Beside(folder)
+    sys.meta_path.insert(0, finder)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.meta_path.remove(finder)
+        _keep(folder)
+        sys.modules.update(hidden)
 
 
 def _hide(folder: Path) -> dict[str, Any]:
@@ -74,27 +80,75 @@ def _hide(folder: Path) -> dict[str, Any]:
 
 def _restore(folder: Path) -> None:
     """Bring back the folder's own modules under their names, so that they are imported once."""
-    prefix = _private(folder, "")
+    prefix = _prefix(folder)
     for name in [name for name in sys.modules if name.startswith(prefix)]:
         sys.modules[name.removeprefix(prefix)] = sys.modules[name]
 
 
-def _keep(folder: Path, before: set[str]) -> None:
-    """Move the folder's modules from their names to private ones."""
-    prefix = _private(folder, "")
+def _keep(folder: Path) -> None:
+    """Give the modules that were found in the folder their private names besides."""
+    prefix = _prefix(folder)
     for name, module in list(sys.modules.items()):
-        if name.startswith("_flowcraft_"):
-            continue
-        if prefix + name in sys.modules or (name not in before and _is_below(module, folder)):
-            sys.modules[prefix + name] = sys.modules.pop(name)
+        loader = getattr(module, "__loader__", None)
+        if not name.startswith("_flowcraft_") and isinstance(loader, _Loader) and loader.folder == folder:
+            sys.modules[prefix + name] = module
+
+
+class _Beside(MetaPathFinder):
+    """Finds modules beside a workflow before all others, and lets them find their neighbours whenever they import."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the spec of a module below the folder."""
+        if path is None and fullname.partition(".")[0] in sys.stdlib_module_names:
+            return None
+        package = sys.modules.get(fullname.rpartition(".")[0])
+        if path is not None and not isinstance(getattr(package, "__loader__", None), _Loader):
+            return None  # a package that came before, or from elsewhere
+        spec = PathFinder.find_spec(fullname, [str(self._folder)] if path is None else path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader) or not spec.origin:
+            return None
+        if not Path(spec.origin).is_relative_to(self._folder):
+            return None
+        spec.loader = _Loader(fullname, spec.origin, self._folder)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Carries a module out with an ``__import__`` of its own, which functions keep for imports of theirs."""
+
+    def __init__(self, fullname: str, path: str, folder: Path) -> None:
+        super().__init__(fullname, path)
+        self.folder = folder
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Carry the module's code out."""
+        module.__dict__["__builtins__"] = {**builtins.__dict__, "__import__": self._import}
+        super().exec_module(module)
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        top = name.partition(".")[0]
+        if level or top in sys.stdlib_module_names or beside(self.folder, top) is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        found = import_module(self.folder, name)
+        for part in fromlist or ():
+            if not hasattr(found, part) and beside(self.folder, f"{name}.{part}") is not None:
+                import_module(self.folder, f"{name}.{part}")
+        return found if fromlist else import_module(self.folder, top)
 
 
 def load_function(folder: str, module: str, function: str) -> Callable[..., Any]:
     """Return ``module:function``; raise StageFailed saying what is missing or what the module raised."""
-    try:
-        found: Any = import_module(Path(folder), module)
-    except Exception as error:  # border: a user's module may raise anything at import
-        raise StageFailed(f"cannot import {module!r}: {type(error).__name__}: {error}") from error
+    found = load_module(folder, module)
     for part in function.split("."):
         found = getattr(found, part, None)
     if not callable(found):
@@ -102,45 +156,15 @@ def load_function(folder: str, module: str, function: str) -> Callable[..., Any]
     return found  # type: ignore[no-any-return]  # callable() narrows to an untyped callable
 
 
+def load_module(folder: str, module: str) -> Any:
+    """Return a user's module; raise StageFailed with what it raised at import."""
+    try:
+        return import_module(Path(folder), module)
+    except (Exception, SystemExit) as error:
+        raise StageFailed(f"cannot import {module!r}: {type(error).__name__}: {error}") from error
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling ``function`` gives a coroutine."""
-    called = getattr(function, "__call__", None)  # noqa: B004 - the method is wanted, not whether there is one
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
-def code_digest(folder: str, module: str) -> str:
-    """Return a digest of the source of ``module`` and of the modules beside the workflow that it imports."""
-    root = Path(folder)
-    digest = hashlib.sha256()
-    for path in sorted(_sources(root, module)):
-        digest.update(str(path.relative_to(root) if path.is_relative_to(root) else path.name).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _sources(folder: Path, module: str) -> set[Path]:
-    first = _beside(folder, module)
-    if first is None:
-        spec = importlib.util.find_spec(module) if module in sys.modules or "." not in module else None
-        return {Path(spec.origin)} if spec and spec.origin and Path(spec.origin).is_file() else set()
-    found, waiting = {first}, [first]
-    while waiting:
-        for name in _imports(waiting.pop()):
-            path = _beside(folder, name)
-            if path is not None and path not in found:
-                found.add(path)
-                waiting.append(path)
-    return found
-
-
-def _imports(path: Path) -> Iterator[str]:
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+    call = getattr(function, "__call__", None)  # noqa: B004 - not whether it can be called, but what is called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

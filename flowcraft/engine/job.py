@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowcraft.attempts import Attempt
 from flowcraft.engine.ports import Models
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
@@ -48,6 +49,32 @@ class StageReport:
             "judge": None,
             "tries": self.tries,
         }
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a stage spent on models: the sum of its attempts, and the model that answered last."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    model: str | None = None
+
+    def add(self, attempt: Attempt) -> None:
+        """Take one attempt in; a skip costs nothing."""
+        if attempt.outcome == "skipped":
+            return
+        self.calls += 1
+        self.tokens += attempt.usage.total
+        if attempt.usd is not None:
+            # Rounded, so that the sum does not depend on the order in which attempts ended.
+            self.usd = round((self.usd or 0.0) + attempt.usd, 12)
+        if attempt.outcome == "ok":
+            self.model = attempt.model
+
+    def data(self) -> dict[str, Any]:
+        """Return it as results show it."""
+        return {"model": self.model, "tokens": self.tokens, "usd": self.usd, "calls": self.calls}
 
 
 class Stopped(Exception):

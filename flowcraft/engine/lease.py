@@ -20,7 +20,7 @@ LEASE_SECONDS = 10.0
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
@@ -32,12 +32,15 @@ def _namespace() -> str:
         return ""
 
 
+def _stat(pid: int) -> list[str]:
+    """Return what the system tells of a process behind its name, which stands in brackets and may hold anything."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
 def _started(pid: int) -> str:
-    """Return the start time of a process in ticks since boot, empty where it is not known or the process is gone."""
-    told = _read(f"/proc/{pid}/stat")
-    # The command's name stands in brackets and may hold anything; field 22 counts from behind it. Z is a zombie.
-    fields = told.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
+    """Return the start time of a process in ticks since boot, empty where it is not known."""
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else ""
 
 
 def this_process() -> ProcessRow:
@@ -57,8 +60,18 @@ def is_gone(process: ProcessRow) -> bool:
     """Say whether ``process`` is known not to run any more; False also means unknown."""
     here = this_process()
     known = process.boot and process.namespace and process.started
-    same_machine = (process.boot, process.namespace) == (here.boot, here.namespace)
-    return bool(known and same_machine and _started(process.pid) != process.started)
+    if not known or (process.boot, process.namespace) != (here.boot, here.namespace):
+        return False
+    fields = _stat(process.pid)
+    if len(fields) > 19:
+        return fields[0] in ("Z", "X") or fields[19] != process.started  # a zombie, or another process by the same number
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +82,16 @@ class Watch:
     seconds: float
 
 
-def watch(store: RunStore, process: str, *, pause: Callable[[float], None] = time.sleep) -> Watch:
-    """Watch the counter of ``process`` until it moves or has stood still for a whole lease, in running time of one's own."""
+def watch(store: RunStore, process: str, *, pause: Callable[[float], object] = time.sleep) -> Watch:
+    """Watch the counter of ``process`` until it moves or has stood still for a whole lease, in running time of one's own.
+
+    A ``pause`` that returns something true gives the watch up.
+    """
     first = store.process(process)
     waited = 0.0
     while first is not None and waited < LEASE_SECONDS:
-        pause(BEAT_SECONDS / 4)
+        if pause(BEAT_SECONDS / 4):
+            return Watch(dead=False, seconds=waited)
         waited += BEAT_SECONDS / 4
         now = store.process(process)
         if now is None or is_gone(now):
@@ -87,7 +104,8 @@ def watch(store: RunStore, process: str, *, pause: Callable[[float], None] = tim
 class Owner:
     """The process that we are, as an owner of runs. Beats on a thread of its own as long as it owns any.
 
-    ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``).
+    ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``). ``gaps`` counts
+    how often a beat came so late that another process may have taken runs over meanwhile.
     """
 
     def __init__(self, store: RunStore, on_wanted: Callable[[str, str], None]) -> None:
@@ -97,6 +115,7 @@ class Owner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._beaten = time.monotonic()
+        self.gaps = 0
         self.process = this_process()
 
     @property
@@ -123,6 +142,8 @@ class Owner:
     def beat(self) -> None:
         """Raise the counter now, and hand out what is wanted."""
         begun = time.monotonic()
+        if not self.fresh:
+            self.gaps += 1
         wanted = self._store.beat(self.id)
         self._beaten = begun
         for run, what in wanted.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flowcraft.engine.ports import AttemptRow, EventRow, Piece, PieceState, Write
@@ -12,6 +13,14 @@ from flowcraft.engine.values import digest, json_text, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged
 from flowcraft.redaction import Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value as it is stored: its JSON text, and what reading that gives."""
+
+    text: str
+    value: Any
 
 
 class PieceBook:
@@ -31,12 +40,11 @@ class PieceBook:
         """Return what is recorded at ``path``."""
         return self._known.get(path)
 
-    def goes(self, path: str) -> int:
-        """Return how many goes of the body at ``path`` are recorded as failed."""
-        count = 0
-        while (piece := self._known.get(f"{path}~{count + 1}")) is not None and piece.state == "failed":
-            count += 1
-        return count
+    def goes(self, path: str, after: int = 0) -> int:
+        """Return the number of the last recorded failed go of the body at ``path``, ``after`` if none behind it is."""
+        while (piece := self._known.get(f"{path}~{after + 1}")) is not None and piece.state == "failed":
+            after += 1
+        return after
 
     def check(self, piece: Piece, what: str) -> None:
         """Raise RunDiverged unless ``what`` is what was recorded."""
@@ -48,18 +56,22 @@ class PieceBook:
                 stage=piece.path,
             )
 
-    async def record(
-        self, path: str, what: str, value: Any, *, code: str = "", state: PieceState = "done", seconds: float = 0.0
-    ) -> Any:
-        """Record a finished bit of work and return its value as reading it back gives it, secrets taken out."""
+    def kept(self, path: str, value: Any) -> Kept:
+        """Return ``value`` as it is stored, secrets taken out; raise StageFailed where it cannot be."""
         text, value = stored(value, f"the value of {path}")
         if self.redactor and value is not None and not isinstance(value, bool | int | float):
             value = self.redactor.value(value)
             text = json_text(value)
-        piece = Piece(path=path, what=what, code=code, state=state, result=text, seconds=seconds)
+        return Kept(text, value)
+
+    async def record(
+        self, path: str, what: str, kept: Kept, *, code: str = "", state: PieceState = "done", seconds: float = 0.0
+    ) -> Any:
+        """Record a finished bit of work and return its value."""
+        piece = Piece(path=path, what=what, code=code, state=state, result=kept.text, seconds=seconds)
         await self._writer.save(Write(run=self.run, epoch=self.epoch, pieces=(piece,)))
         self._known[path] = piece
-        return value
+        return kept.value
 
     def add_event(self, row: EventRow) -> None:
         """Record an event soon."""
@@ -88,4 +100,4 @@ class StagePieces:
             return json.loads(known.result)
         begun = time.monotonic()
         value = await body()
-        return await self._book.record(path, wanted, value, seconds=time.monotonic() - begun)
+        return await self._book.record(path, wanted, self._book.kept(path, value), seconds=time.monotonic() - begun)

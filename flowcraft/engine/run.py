@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from flowcraft.engine.job import Job, StageReport
 from flowcraft.engine.lease import Owner, is_gone, watch
-from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange
-from flowcraft.engine.segment import Desk, Segment
+from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.segment import Desk, Segment, unhurried
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.writer import Writer
-from flowcraft.errors import RunError, StoreError
+from flowcraft.errors import FlowCraftError, RunError, StoreError
 from flowcraft.events import Bus
 from flowcraft.llm.ports import CallRecord
 
@@ -29,6 +31,24 @@ class Engine:
         self.desk = Desk(store=store, writer=self.writer, owner=self.owner, bus=bus, threads=self.threads)
         self._segments: dict[str, Segment] = {}
 
+    async def begin(self, start: Callable[[threading.Event], SegmentStart]) -> SegmentStart:
+        """Return what ``start`` (``create`` or ``take_over``) gives on a thread, told by its argument if nobody waits any more.
+
+        Cancelled meanwhile, the run is left alone, or as interrupted where it was begun already.
+        """
+        given_up = threading.Event()
+        task = asyncio.ensure_future(asyncio.to_thread(start, given_up))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            given_up.set()
+            begun = await unhurried(_started(task))
+            if begun is None:
+                raise
+            left = StateChange(state="interrupted", seconds=begun.run.seconds)
+            await unhurried(self.writer.save(Write(run=begun.run.id, epoch=begun.run.epoch, state=left)))
+            raise
+
     def create(self, run: NewRun) -> SegmentStart:
         """Store a new run and become its owner."""
         self.owner.start()
@@ -38,11 +58,11 @@ class Engine:
             raise RunError(f"run {run.id} was taken by another process at its start", run=run.id)
         return start
 
-    def take_over(self, run: str, on_wait: OnWait) -> SegmentStart:
+    def take_over(self, run: str, on_wait: OnWait, given_up: threading.Event | None = None) -> SegmentStart:
         """Become the owner of a run that nobody carries out any more.
 
-        Where its owner may still live, ``on_wait`` is told and its counter is watched for up to a lease. Raises RunError if
-        the run is done or cancelled, or if its owner is alive.
+        Where its owner may still live, ``on_wait`` is told and its counter is watched for up to a lease, or until ``given_up``
+        is set. Raises RunError if the run is done or cancelled, or if its owner is alive.
         """
         row = self.find(run)
         if row.state in ("done", "cancelled"):
@@ -50,15 +70,18 @@ class Engine:
         if row.id in self._segments:
             raise RunError(f"run {row.id} is running in this process", run=row.id)
         self.owner.start()
-        if not self._is_free(row, on_wait):
+        given_up = given_up or threading.Event()
+        if not self._is_free(row, on_wait, given_up):
             raise RunError(
                 f"run {row.id} is being carried out by another process that is alive; wait for it, or end it with "
                 f"'flowcraft runs cancel {row.id}'",
                 run=row.id,
             )
-        start = self.store.begin(row.id, self.owner.id, row.epoch)
+        start = None if given_up.is_set() else self.store.begin(row.id, self.owner.id, row.epoch)
         if start is None:
             raise RunError(f"run {row.id} was just taken over by another process", run=row.id)
+        if row.owner:
+            self.store.leave(row.owner)  # it is dead; whatever else it owned is free as well
         return start
 
     def find(self, run: str) -> RunRow:
@@ -68,14 +91,14 @@ class Engine:
             raise StoreError(f"there is no run {run!r}; 'flowcraft runs list' shows what there is")
         return row
 
-    def _is_free(self, row: RunRow, on_wait: OnWait) -> bool:
+    def _is_free(self, row: RunRow, on_wait: OnWait, given_up: threading.Event) -> bool:
         if not row.owner or row.state != "running":
             return True
         process = self.store.process(row.owner)
         if process is None or is_gone(process):
             return True
         on_wait(process)
-        return watch(self.store, process.id).dead
+        return watch(self.store, process.id, pause=given_up.wait).dead and not given_up.is_set()
 
     async def carry(self, job: Job, start: SegmentStart) -> tuple[StateChange, Mapping[str, StageReport]]:
         """Carry a segment out until the run ends; return how it and its stages ended."""
@@ -85,6 +108,7 @@ class Engine:
             return await segment.run(), segment.root.reports
         finally:
             del self._segments[start.run.id]
+            segment.ended.set()
 
     def cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
         """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is."""
@@ -96,8 +120,8 @@ class Engine:
             own.cancel()
             return row
         self.store.want(row.id, "cancel")
-        if self._is_free(row, on_wait):
-            change = StateChange(state="cancelled", error="cancelled", seconds=row.seconds, ended=time.time())
+        if self._is_free(row, on_wait, threading.Event()):
+            change = StateChange(state="cancelled", seconds=row.seconds, ended=time.time())
             self.store.end_unowned(row.id, row.epoch, change)
             return self.find(row.id)
         until = time.monotonic() + patience
@@ -116,8 +140,21 @@ class Engine:
         if segment is not None:
             segment.attempt(record.path, record.stage, record.attempt)
 
+    async def interrupt(self) -> None:
+        """Interrupt the runs that still go on, and wait until that is written."""
+        for segment in list(self._segments.values()):
+            segment.interrupt()
+            await asyncio.to_thread(segment.ended.wait)
+
     def close(self) -> None:
         """Write what waits, stop the beat, let the threads go."""
         self.writer.close()
         self.owner.stop()
         self.threads.close()
+
+
+async def _started(task: asyncio.Future[SegmentStart]) -> SegmentStart | None:
+    try:
+        return await task
+    except FlowCraftError:
+        return None

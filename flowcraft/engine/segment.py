@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flowcraft.attempts import Attempt
-from flowcraft.engine.functions import code_digest
 from flowcraft.engine.graph import first_error, walk
-from flowcraft.engine.job import Frame, Job, Stopped
+from flowcraft.engine.job import Frame, Job, Spent, Stopped
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook
-from flowcraft.engine.ports import AttemptRow, EventRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.ports import ENDED, AttemptRow, EventRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.sources import code_digest
 from flowcraft.engine.stage import StageRunner
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import TOLERANT, stored
@@ -28,6 +28,8 @@ from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.inputs import bind_inputs
 from flowcraft.workflow.schema import Stage, Workflow
 from flowcraft.workflow.template import render_value
+
+T = TypeVar("T")
 
 DEEPEST_USES = 10
 
@@ -55,8 +57,12 @@ class Segment:
         self.book = PieceBook(start.run.id, start.run.epoch, start.pieces, desk.writer, job.redactor)
         self.root = Frame(workflow=job.workflow, inputs=job.inputs)
         self.cancelled = False
+        self.ended = threading.Event()
+        self._gaps = desk.owner.gaps
+        self._offline = False
         self._next_event = start.next_event
         self._said: set[str] = set()
+        self._spent: dict[str, Spent] = {}
         self._chains: dict[tuple[str | None, str, str | None], LLM] = {}
         self._bodies: dict[str, StageBody] = {}
         self._codes: dict[tuple[str, str], str] = {}
@@ -73,24 +79,24 @@ class Segment:
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)
         interrupted: asyncio.CancelledError | None = None
         try:
+            await self._remember()
             state, outputs, error = await self._carry()
         except asyncio.CancelledError as raised:
-            state, outputs, error = ("cancelled", None, "cancelled") if self.cancelled else ("interrupted", None, "")
+            state, outputs, error = ("cancelled", None, "") if self.cancelled else ("interrupted", None, "")
             interrupted = raised
-            if self._task is not None:
-                while self._task.cancelling():
-                    self._task.uncancel()
+            _forgive()
         seconds = self.run_row.seconds + time.monotonic() - begun
         change = StateChange(
             state=state,  # type: ignore[arg-type]  # one of RunState, by the lines above
             outputs=outputs,
             error=error,
             seconds=seconds,
-            ended=self.desk.now() if state in ("done", "failed", "cancelled") else None,
+            ended=self.desk.now() if state in ENDED else None,
+            offline=self._offline,
         )
         finished = RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error)
         end = Write(run=self.book.run, epoch=self.book.epoch, events=(self._row(finished),), state=change)
-        await self.desk.writer.save(end)
+        await unhurried(self.desk.writer.save(end))
         self.desk.bus.emit(finished)
         if interrupted is not None and not self.cancelled:
             raise interrupted
@@ -101,6 +107,11 @@ class Segment:
             await self._walk(self.root)
             if self.root.failure is not None:
                 return "failed", None, f"stage {self.root.failure.stage}: {self.root.failure}"
+            unsettled = [
+                name for name, report in self.root.reports.items() if report.state not in ("done", "skipped", "failed")
+            ]
+            if unsettled:
+                return "failed", None, f"stage {unsettled[0]} did not come to an end"
             return "done", self._outputs(self.root), ""
         except (RunDiverged, ExpressionError, StageFailed) as error:
             return "failed", None, self.job.redactor.text(str(error))
@@ -133,11 +144,15 @@ class Segment:
 
     def _scope(self, frame: Frame, names: Any) -> dict[str, Any]:
         run: dict[str, Any] = {"id": self.run_row.id, "folder": self.job.folder, "date": self.job.date}
-        run["stages"] = {name: frame.reports[name].data() for name in names}
+        run["stages"] = {name: self._told_of(frame, name) for name in names}
         scope: dict[str, Any] = {"inputs": frame.inputs, "env": self.job.env, "run": run}
         for name in names:
             scope[name] = frame.values.get(name)
         return scope
+
+    def _told_of(self, frame: Frame, name: str) -> dict[str, Any]:
+        spent = self._spent.get(f"{frame.prefix}{name}") or Spent()
+        return {**frame.reports[name].data(), "model": spent.model, "usd": spent.usd}
 
     async def run_part(self, around: Frame, workflow: Workflow, inputs: Mapping[str, Any], path: str) -> Any:
         """Carry another workflow out as a part of this run, its pieces below ``path``; return its outputs."""
@@ -155,7 +170,11 @@ class Segment:
             raise StageFailed(str(frame.failure), run=self.book.run, stage=frame.failure.stage)
         if frame.stopping:
             raise Stopped
-        return self._outputs(frame)
+        try:
+            return self._outputs(frame)
+        except StageFailed as error:
+            # A failure inside: on resume the stages are not begun anew for it.
+            raise StageFailed(str(error), run=self.book.run, stage=f"{frame.prefix}outputs") from None
 
     def code(self, folder: str, module: str) -> str:
         """Return the digest of a module's code, made once: many stages may call functions of one module."""
@@ -181,19 +200,28 @@ class Segment:
 
     async def may_start(self) -> None:
         """Return if new work may start; after a pause of the process, look first who owns the run."""
-        if self.desk.owner.fresh:
+        owner = self.desk.owner
+        if owner.fresh and owner.gaps == self._gaps:
             return
         await self.threads.run(self._verify)
 
     def _verify(self) -> None:
+        gaps = self.desk.owner.gaps
         self.desk.owner.beat()
         row = self.desk.store.get(self.run_row.id)
         if row is None or row.epoch != self.run_row.epoch:
             raise RunFenced(f"another process owns run {self.run_row.id} now", run=self.run_row.id)
+        self._gaps = gaps
 
     def cancel(self) -> None:
         """End the run as cancelled; may be called from any thread."""
+        if self.cancelled:
+            return
         self.cancelled = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Stop what is under way, so that the run can be resumed; may be called from any thread."""
         if self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
@@ -224,3 +252,36 @@ class Segment:
     def attempt(self, path: str, stage: str, attempt: Attempt) -> None:
         """Record an attempt that was made for this run."""
         self.book.add_attempt(AttemptRow(path=path, stage=stage, attempt=attempt))
+        self._offline |= attempt.offline and attempt.outcome == "ok"
+        self._note(path, attempt)
+
+    def _note(self, path: str, attempt: Attempt) -> None:
+        group, slash, last = path.rpartition("/")
+        stage = group + slash + last.partition("[")[0].partition("~")[0]
+        self._spent.setdefault(stage, Spent()).add(attempt)
+
+    async def _remember(self) -> None:
+        """Read what finished stages spent, if the workflow mentions it."""
+        if self.run_row.segment > 1 and any(stage.mentions_run for stage in self.job.workflow.stages.values()):
+            for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
+                self._note(row.path, row.attempt)
+
+
+async def unhurried(work: Coroutine[Any, Any, T]) -> T:
+    """Return what ``work`` gives though this task be cancelled meanwhile: what is being written is written."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            _forgive()
+    return task.result()
+
+
+def _forgive() -> None:
+    """Take back that this task was cancelled, so that it can still wait for something."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

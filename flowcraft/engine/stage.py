@@ -6,15 +6,14 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.context import Context
-from flowcraft.engine.functions import import_module
+from flowcraft.engine.functions import load_module
 from flowcraft.engine.job import Frame, StageReport, Stopped
-from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.pieces import Kept, StagePieces
 from flowcraft.engine.ports import Piece
 from flowcraft.engine.rendering import Rendered, asked, parallel, render
 from flowcraft.engine.values import digest, plain
@@ -24,12 +23,13 @@ from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.schema import Prompt, Run, Stage, Uses
 from flowcraft.workflow.template import render_value
-from flowcraft.workflow.types import TypeMismatch
+from flowcraft.workflow.types import Type, TypeMismatch
 
 if TYPE_CHECKING:
     from flowcraft.engine.segment import Segment
 
 LONGEST_PAUSE = 300.0
+LONGEST_MESSAGE = 20_000
 
 
 class TimedOut(StageFailed):
@@ -76,12 +76,9 @@ class StageRunner:
         self.path = f"{frame.prefix}{stage.name}"
         self.report: StageReport = frame.reports[stage.name]
         self._started = False
-        self._output = stage.output.resolve(self._module) if stage.output else None
-        self._schema = self._output.json_schema() if self._output else None
+        self._output: Type | None = None
+        self._schema: dict[str, Any] | None = None
         self._code: str | None = None
-
-    def _module(self, name: str) -> Any:
-        return import_module(Path(self.frame.workflow.folder), name)
 
     async def settle(self) -> bool:
         """Carry the stage out; return whether what depends on it may start."""
@@ -96,7 +93,7 @@ class StageRunner:
         except Exception as error:
             if not is_failure(error):
                 raise
-            message = self.book.redactor.text(explain(error))
+            message = self._told(error)
             self._end("failed", message)
             self.frame.fail(StageFailed(message, run=self.book.run, stage=getattr(error, "stage", "") or self.path))
             return False
@@ -106,10 +103,14 @@ class StageRunner:
 
     async def _carry(self) -> tuple[Any, str, str]:
         stage = self.stage
+        if stage.output is not None:
+            self._output = stage.output.resolve(lambda name: load_module(self.frame.workflow.folder, name))
+            self._schema = self._output.json_schema()
         scope = self.segment.scope(self.frame, stage)
         if stage.when is not None and not stage.when_per_element and not self._holds(stage.when, scope):
-            await self._skip(self.path, scope)
+            await self._skip(self.path)
             return None, "skipped", f"when: {stage.when.text}"
+        self.report.tries = 1
         if stage.each is None:
             value, error = await self._element(self.path, scope)
             if error:
@@ -120,6 +121,9 @@ class StageRunner:
         self.report.elements = len(items)
         values = await self._list(items, scope)
         return values, "done", ""
+
+    def _told(self, error: Exception) -> str:
+        return self.book.redactor.text(explain(error)[:LONGEST_MESSAGE])
 
     def _holds(self, condition: Expression, scope: Mapping[str, Any]) -> bool:
         try:
@@ -141,6 +145,7 @@ class StageRunner:
 
     async def _list(self, items: list[Any], scope: Mapping[str, Any]) -> list[Any]:
         values: list[Any] = [None] * len(items)
+        errors: dict[int, str] = {}
         waiting = iter(range(len(items)))
         done = 0
 
@@ -153,7 +158,7 @@ class StageRunner:
                 values[index], error = await self._element(path, {**scope, "item": items[index], "index": index})
                 done += 1
                 if error:
-                    self.report.errors.append(f"[{index}] {error}")
+                    errors[index] = f"[{index}] {error}"
                 if self._started:
                     state = "failed" if error else "done"
                     self.segment.emit(
@@ -170,7 +175,13 @@ class StageRunner:
         workers = min(parallel(self.stage, scope), len(items))
         if workers <= 1:
             await work()
-            return values
+        else:
+            await self._together(work, workers)
+        self.report.errors = [errors[index] for index in sorted(errors)]
+        return values
+
+    async def _together(self, work: Callable[[], Awaitable[None]], workers: int) -> None:
+        """Let so many workers share the elements; after a failure they finish what they are doing."""
         outcomes: list[BaseException] = []
 
         async def guarded() -> None:
@@ -179,7 +190,6 @@ class StageRunner:
             except Exception as error:
                 if not is_failure(error) and not isinstance(error, Stopped):
                     raise
-                # The others finish what they are doing and start nothing more.
                 outcomes.append(error)
                 self.frame.stopped = True
 
@@ -191,15 +201,20 @@ class StageRunner:
                 raise outcome
         if outcomes:
             raise Stopped
-        return values
 
     async def _element(self, path: str, scope: Mapping[str, Any]) -> tuple[Any, str]:
         """Return the value of one element, or None and the error that ``on_error: continue`` let pass."""
         stage = self.stage
-        if stage.when_per_element and stage.when is not None and not self._holds(stage.when, scope):
-            await self._skip(path, scope)
-            return None, ""
-        unit = self._unit(path, scope)
+        try:
+            if stage.when_per_element and stage.when is not None and not self._holds(stage.when, scope):
+                await self._skip(path)
+                return None, ""
+            unit = self._unit(path, scope)
+        except StageFailed as error:
+            # Nothing is recorded: rendered again on resume, it fails the same.
+            if stage.on_error == "continue":
+                return None, self._told(error)
+            raise
         piece = self.book.known(path)
         if piece is not None:
             self.book.check(piece, unit.what)
@@ -213,13 +228,12 @@ class StageRunner:
         self._start()
         begun = time.monotonic()
         try:
-            value = await self._goes(unit, piece)
+            kept = await self._goes(unit, piece)
         except Exception as error:
             if not is_failure(error):
                 raise
             return None, await self._failed(unit, error, time.monotonic() - begun)
-        value = await self.book.record(path, unit.what, value, code=unit.code, seconds=time.monotonic() - begun)
-        return value, ""
+        return await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun), ""
 
     def _unit(self, path: str, scope: Mapping[str, Any]) -> Unit:
         stage = self.stage
@@ -242,15 +256,12 @@ class StageRunner:
             self._code = self.segment.code(self.frame.workflow.folder, body.module) if isinstance(body, Run) else ""
         return self._code
 
-    async def _goes(self, unit: Unit, failed: Piece | None) -> Any:
+    async def _goes(self, unit: Unit, failed: Piece | None) -> Kept:
         """Repeat the body until it succeeds or ``retry`` is used up, all of it within ``timeout``."""
-        retry = self.stage.retry
-        first = self.book.goes(unit.path) + 1
-        last = max(1 + retry.max, first)
-        if failed is not None and failed.state == "failed":
-            first = int(json.loads(failed.result).get("goes", 1)) + 1
-            last = first + retry.max
-        self.report.tries = 1
+        # A stage that failed for good gets as many goes again; a kill between two goes gives none back.
+        before = int(json.loads(failed.result).get("goes", 1)) if failed is not None and failed.state == "failed" else 0
+        first = self.book.goes(unit.path, before) + 1
+        last = max(before + 1 + self.stage.retry.max, first)
         seconds = unit.rendered.timeout
         if seconds is None:
             return await self._repeat(unit, range(first, last + 1), None)
@@ -263,7 +274,7 @@ class StageRunner:
                 raise
             raise TimedOut(f"timed out after {seconds:g} s", run=self.book.run, stage=unit.path) from None
 
-    async def _repeat(self, unit: Unit, goes: range, deadline: float | None) -> Any:
+    async def _repeat(self, unit: Unit, goes: range, deadline: float | None) -> Kept:
         for go in goes:
             try:
                 return await self._body(unit, go, deadline)
@@ -275,15 +286,17 @@ class StageRunner:
         raise AssertionError("a go either returns or raises")
 
     async def _pause(self, unit: Unit, go: int, before: int, error: Exception) -> None:
-        told = self.book.redactor.text(explain(error))
-        await self.book.record(f"{unit.path}~{go}", unit.what, {"error": told, "go": go}, state="failed")
+        told = self._told(error)
+        failed = self.book.kept(unit.path, {"error": told, "go": go})
+        await self.book.record(f"{unit.path}~{go}", unit.what, failed, state="failed")
         if self.frame.stopping:
             raise Stopped
         pause = min(self.stage.retry.backoff * 2**before, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self.segment.emit(GoFailed, stage=self.path, path=unit.path, go=go, error=told, pause=pause)
         await asyncio.sleep(pause)
+        await self.segment.may_start()
 
-    async def _body(self, unit: Unit, go: int, deadline: float | None) -> Any:
+    async def _body(self, unit: Unit, go: int, deadline: float | None) -> Kept:
         stage = self.stage
         path = unit.path if go == 1 and not stage.retry.max else f"{unit.path}~{go}"
         segment = self.segment
@@ -293,7 +306,7 @@ class StageRunner:
             stage=stage.name,
             pieces=StagePieces(self.book, path, _behind(path)),
             chain=lambda model: segment.llm(model, stage.name, self.frame.workflow.default_model),
-            say=lambda message, **data: segment.say(self.path, message, **data),
+            say=lambda message, **data: segment.say(unit.path, message, **data),
             run_workflow=lambda workflow, inputs, below: segment.run_part(self.frame, workflow, inputs, below),
             threads=segment.threads,
             deadline=deadline,
@@ -304,26 +317,33 @@ class StageRunner:
             folder=self.frame.workflow.folder,
         )
         body = segment.body(stage.key)
-        value = await body.run(unit.rendered.options, context)
-        return value if self._output is None else self._output.check(plain(value))
+        try:
+            value = await body.run(unit.rendered.options, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not we were cancelled, but something of the body's own; the task group would take it for an end without a word.
+            raise StageFailed("the body was cancelled from within", run=self.book.run, stage=unit.path) from None
+        return self.book.kept(unit.path, value if self._output is None else self._output.check(plain(value)))
 
     async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
         """Record the final failure; return its message under ``on_error: continue``, else raise it."""
         failed = error.stage if isinstance(error, StageFailed) else ""
         inner = isinstance(self.stage.body, Uses) and bool(failed) and failed.startswith(unit.path)
-        message = self.book.redactor.text(explain(error))
+        message = self._told(error)
         if self.stage.on_error == "continue" or not inner:
             # What failed inside is recorded there, and it is there that a resumed run goes on.
-            result = {"error": message, "goes": getattr(error, "goes", 1)}
+            result = self.book.kept(unit.path, {"error": message, "goes": getattr(error, "goes", 1)})
             await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
         if self.stage.on_error == "continue":
             return message
         raise StageFailed(message, run=self.book.run, stage=failed if inner else unit.path) from error
 
-    async def _skip(self, path: str, scope: Mapping[str, Any]) -> None:
-        known = self.book.known(path)
-        if known is None:
-            await self.book.record(path, "", None, state="skipped")
+    async def _skip(self, path: str) -> None:
+        if self.book.known(path) is None and self.stage.when is not None:
+            reason = self.book.kept(path, {"reason": f"when: {self.stage.when.text}"})
+            await self.book.record(path, "", reason, state="skipped")
 
     def _start(self) -> None:
         if not self._started:

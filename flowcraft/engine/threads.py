@@ -8,17 +8,52 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
 
 EAGER = 4
 GROWTH_SECONDS = 0.005
 
 
+class _Work(Generic[T]):
+    """One function on its way: called on a thread, its end told to the loop that waits for it."""
+
+    def __init__(self, function: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.begun = False
+        self._function = function
+        self._loop = loop
+        self._context = contextvars.copy_context()
+
+    def __call__(self) -> None:
+        if self.future.cancelled():
+            return
+        self.begun = True
+        result, error = None, None
+        try:
+            result = self._context.run(self._function)
+        except BaseException as raised:  # noqa: BLE001 - border: whatever a user's function raises is the stage's failure
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        elif isinstance(error, Exception) and not isinstance(error, StopIteration):
+            self.future.set_exception(error)
+        else:
+            # A loop would take these as its own end, or not take them at all.
+            told = RuntimeError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            told.__cause__ = error
+            self.future.set_exception(told)
+
+
 class DaemonPool:
-    """Runs functions on up to ``size`` daemon threads.
+    """Runs functions on up to ``size`` daemon threads, not counting those whose work was given up and goes on.
 
     A few are started on need at once, more only when work has waited for a moment: a burst of short functions does not pay
     for threads that it would hardly use, and a function that blocks does not hold up the others for long.
@@ -26,7 +61,7 @@ class DaemonPool:
 
     def __init__(self, size: int = 64) -> None:
         self._size = size
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
@@ -35,28 +70,7 @@ class DaemonPool:
     async def run(self, function: Callable[[], T]) -> T:
         """Run ``function`` on a thread and return its result. Cancelled, its result is dropped; the thread goes on."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        context = contextvars.copy_context()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(result)
-            elif isinstance(error, StopIteration):
-                future.set_exception(RuntimeError("the function raised StopIteration"))
-            else:
-                future.set_exception(error)
-
-        def work() -> None:
-            result, error = None, None
-            try:
-                result = context.run(function)
-            except BaseException as raised:  # noqa: BLE001 - border: whatever a user's function raises is the stage's failure
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
-                loop.call_soon_threadsafe(settle, result, error)
-
+        work = _Work(function, loop)
         self._work.put(work)
         if self._idle <= 0 and self._threads < self._size:
             if self._threads < EAGER:
@@ -64,7 +78,13 @@ class DaemonPool:
             elif not self._growing:
                 self._growing = True
                 loop.call_later(GROWTH_SECONDS, self._grow, loop)
-        return await future
+        try:
+            return await work.future
+        except asyncio.CancelledError:
+            if work.begun:
+                self._size += 1  # its thread may never come back
+                self._start(1)
+            raise
 
     def _grow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start as many threads as there are, if work still waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import defaultdict
 
 from flowcraft.engine.ports import RunStore, Write
@@ -26,7 +27,6 @@ class Writer:
         self._waiters: list[_Waiter] = []
         self._closing = False
         self._asleep = False
-        self._failed: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     async def save(self, write: Write) -> None:
@@ -49,8 +49,6 @@ class Writer:
                 self._condition.notify()
 
     def _ensure(self) -> None:
-        if self._failed is not None:
-            raise self._failed
         if self._thread is None:
             self._closing = False
             self._thread = threading.Thread(target=self._serve, name="flowcraft-writer", daemon=True)
@@ -80,7 +78,11 @@ class Writer:
         except BaseException as raised:  # noqa: BLE001 - border: background thread; whoever waits is told
             error = raised
             if not waiters:
-                self._failed = raised
+                # Events and attempts: they go with the next piece, whose writer is told if it fails again.
+                with self._condition:
+                    self._writes = [*writes, *self._writes] if not self._closing else []
+                time.sleep(LAZY_SECONDS)
+                return
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], BaseException | None]]] = defaultdict(list)
         for loop, future, run, epoch in waiters:
             told = error or (RunFenced(f"another process owns run {run} now", run=run) if (run, epoch) in fenced else None)

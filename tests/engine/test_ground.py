@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 
 from flowcraft.engine import Engine, NewRun, ProcessRow
-from flowcraft.engine.functions import code_digest, load_function
+from flowcraft.engine.functions import load_function
 from flowcraft.engine.lease import Owner, is_gone, this_process, watch
 from flowcraft.engine.ports import Piece, StateChange, Write
+from flowcraft.engine.sources import code_digest
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import digest, stored
 from flowcraft.engine.writer import Writer

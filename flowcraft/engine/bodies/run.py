@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
 from flowcraft.engine.functions import is_async, load_function
+from flowcraft.engine.graph import first_error
 from flowcraft.errors import FlowCraftError, StageFailed
 from flowcraft.plugin.stages import StageBody
 
@@ -54,11 +55,12 @@ class RunBody(StageBody):
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, RunAsk], _Loaded] = {}
 
-    def _load(self, folder: str, options: RunAsk) -> _Loaded:
-        """Return the function, looked up once: a list may call it ten thousand times."""
+    async def _load(self, context: Context, options: RunAsk) -> _Loaded:
+        """Return the function, looked up once: a list may call it ten thousand times. An import may take long: on a thread."""
+        folder = context.folder
         found = self._loaded.get((folder, options))
         if found is None:
-            function = load_function(folder, options.module, options.function)
+            function = await context.threads.run(lambda: load_function(folder, options.module, options.function))
             found = _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
             self._loaded[folder, options] = found
         return found
@@ -67,7 +69,7 @@ class RunBody(StageBody):
         """Call the function and return its result."""
         name = f"{options.module}:{options.function}"
         try:
-            loaded = self._load(context.folder, options)
+            loaded = await self._load(context, options)
             loaded.check(name, context.arguments)
             call = functools.partial(loaded.function, **context.arguments)
             if loaded.is_async:
@@ -78,9 +80,9 @@ class RunBody(StageBody):
             if error.__cause__ is not None:
                 context.emit(f"{name} failed", level="error", traceback=_traceback(error.__cause__))
             raise
-        except Exception as error:
-            context.emit(f"{name} failed", level="error", traceback=_traceback(error))
-            raise StageFailed(_told(name, error)) from error
+        except (Exception, SystemExit) as error:
+            context.emit(f"{name} failed", level="error", traceback=_traceback(error.__cause__ or error))
+            raise StageFailed(_told(name, error, context.folder)) from error
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -94,10 +96,15 @@ def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def _told(name: str, error: BaseException) -> str:
-    """Return class, message and the innermost place of ``error`` in the user's code."""
-    here = str(Path(__file__).parent.parent)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+def _told(name: str, error: BaseException, folder: str) -> str:
+    """Return class, message and the place in the user's code of what went wrong first."""
+    if isinstance(error, BaseExceptionGroup):
+        error = first_error(error)
+    if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what a thread handed on
+    ours = str(Path(__file__).parent.parent)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    users = [frame for frame in frames if frame.filename.startswith(folder)] or frames
+    place = f" ({users[-1].filename}:{users[-1].lineno})" if users else ""
     message = str(error)
     return f"{name}: {type(error).__name__}{': ' + message if message else ''}{place}"
