@@ -154,7 +154,7 @@ class Bus:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except (Exception, SystemExit) as error:  # border: a watcher must never end what it watches
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - border: a watcher must never end what it watches
                 self._remove(subscriber)
                 if self._on_drop is not None:
                     self._on_drop(subscriber, error)

@@ -107,11 +107,9 @@ class Segment:
             await self._walk(self.root)
             if self.root.failure is not None:
                 return "failed", None, f"stage {self.root.failure.stage}: {self.root.failure}"
-            unsettled = [
-                name for name, report in self.root.reports.items() if report.state not in ("done", "skipped", "failed")
-            ]
-            if unsettled:
-                return "failed", None, f"stage {unsettled[0]} did not come to an end"
+            for name, report in self.root.reports.items():
+                if report.state not in ("done", "skipped", "failed"):
+                    return "failed", None, f"stage {name} did not come to an end"
             return "done", self._outputs(self.root), ""
         except (RunDiverged, ExpressionError, StageFailed) as error:
             return "failed", None, self.job.redactor.text(str(error))

@@ -48,7 +48,7 @@ def test_run_killed_again_and_again_ends_the_same(twelve, unbroken):
     process = twelve.start("run", "twelve.yaml", "--json")
     kills = 0
     marks = 5
-    while kill_after(twelve, process, marks):
+    while kill_after(twelve, process, marks) and kills < 50:
         kills += 1
         (run,) = twelve.runs()
         marks = len(twelve.lines()) + 14

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_stopped_process_does_nothing_more_than_finish_what_was_in_flight(slow):
     slow.wait_for(lambda: len(slow.lines()) > 6, first)
     (run,) = slow.runs()
     first.send_signal(signal.SIGSTOP)
+    slow.wait_for(lambda: Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     begun = pids(slow).count(first.pid)
 
     second = slow.flowcraft("runs", "resume", run, "--json")

@@ -1,4 +1,4 @@
-"""Found in review: each of these fails until its mend is in."""
+"""Edges: odd functions, odd values, odd moments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -198,11 +199,22 @@ async def test_place_of_an_error_is_in_the_users_code(project):
 
 
 async def test_import_that_takes_long_holds_up_nobody(project):
-    project.write("slow.py", "import time\ntime.sleep(1)\ndef f():\n    return 1\n")
+    project.write(
+        "slow.py",
+        """
+        import pathlib, time
+        until = time.monotonic() + 20
+        while not pathlib.Path(__file__).with_name("log.txt").exists():
+            assert time.monotonic() < until, "the other stage was held up"
+            time.sleep(0.01)
+        def f():
+            return 1
+        """,
+    )
 
-    result = await project.run('stages: {a: {run: "slow:f", timeout: 100ms, on_error: continue}}')
+    result = await project.run('stages: {a: {run: "slow:f"}, b: {run: "steps:note", with: {word: b}}}')
 
-    assert result.seconds < 0.9
+    assert result.error == ""
 
 
 async def test_cancelled_resume_does_not_take_the_run(project):
@@ -295,7 +307,9 @@ async def test_lazy_import_takes_the_module_of_its_own_folder(project):
 
 
 async def test_function_may_hand_its_module_to_other_processes(project):
-    project.steps("""
+    project.write(
+        "apart.py",
+        """
         from concurrent.futures import ProcessPoolExecutor
         import multiprocessing
         def square(number):
@@ -303,9 +317,10 @@ async def test_function_may_hand_its_module_to_other_processes(project):
         def squares():
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 return list(pool.map(square, [1, 2]))
-    """)
+    """,
+    )
 
-    result = await project.run('stages: {a: {run: "steps:squares"}}')
+    result = await project.run('stages: {a: {run: "apart:squares"}}')
 
     assert result.error == ""
 
@@ -377,11 +392,11 @@ def test_signal_ends_the_command_that_reads_its_input(project, sign):
     children = f"/proc/{process.pid}/syscall"
     until = time.monotonic() + 20
     # 0 is read(2), of file 0: it waits for its input.
-    while not open(children).read().startswith("0 0x0 ") and time.monotonic() < until:
+    while not Path(children).read_text().startswith("0 0x0 ") and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(sign)
     try:
-        assert process.wait(5) == 130
+        assert process.wait(30) == 130
     finally:
         process.kill()
         process.communicate()
