@@ -45,9 +45,9 @@ def import_module(folder: Path, module: str) -> Any:
     A folder's modules are kept under private names. The first folder that brings a name also keeps it as the plain one, so
     that its functions can be handed to other processes.
     """
+    if beside(folder, module) is None:
+        return importlib.import_module(module)
     with _IMPORTING:
-        if beside(folder, module) is None:
-            return importlib.import_module(module)
         kept = sys.modules.get(_prefix(folder) + module)
         return kept if kept is not None else _import_beside(folder, module)
 

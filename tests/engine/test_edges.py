@@ -204,7 +204,7 @@ async def test_import_that_takes_long_holds_up_nobody(project):
         """
         import pathlib, time
         until = time.monotonic() + 20
-        while not pathlib.Path(__file__).with_name("log.txt").exists():
+        while not pathlib.Path(__file__).with_name("made").exists():
             assert time.monotonic() < until, "the other stage was held up"
             time.sleep(0.01)
         def f():
@@ -212,7 +212,7 @@ async def test_import_that_takes_long_holds_up_nobody(project):
         """,
     )
 
-    result = await project.run('stages: {a: {run: "slow:f"}, b: {run: "steps:note", with: {word: b}}}')
+    result = await project.run('stages: {a: {run: "slow:f"}, b: {run: "os:mkdir", with: {path: made}}}')
 
     assert result.error == ""
 
