@@ -87,7 +87,8 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     timeouts = source.section.timeouts
     limits = CallLimits(timeout=spec.timeout, first_token=timeouts.first_token, idle=timeouts.idle)
     health = shop.health.of(info.id)
-    llm: LLM = ProviderLLM(source, info, limits, shop.redactor)
+    redactor = shop.redactor if source.secrets <= shop.redactor.secrets else shop.redactor.with_secrets(source.secrets)
+    llm: LLM = ProviderLLM(source, info, limits, redactor)
     llm = Recording(llm, info, role, shop.recorder)
     llm = Breaker(llm, health)
     llm = Retry(llm, health, spec.retries)

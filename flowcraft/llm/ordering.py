@@ -12,14 +12,15 @@ from flowcraft.llm.statistics import Statistics
 def fastest(statistics: Statistics) -> Order:
     """Put models with the least median time first; those without data stay behind them, as listed."""
 
-    def order(links: Sequence[Link]) -> Sequence[Link]:
+    async def order(links: Sequence[Link]) -> Sequence[Link]:
+        await statistics.refresh()
         medians = {link.info.id: statistics.median(link.info.provider, link.info.model) for link in links}
         return sorted(links, key=lambda link: _or_last(medians[link.info.id]))
 
     return order
 
 
-def cheapest(links: Sequence[Link]) -> Sequence[Link]:
+async def cheapest(links: Sequence[Link]) -> Sequence[Link]:
     """Put models with the least price first; a price that is not known comes last. Output counts three times."""
     return sorted(links, key=lambda link: _or_last(_price(link)))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from flowcraft.errors import FlowCraftError, PluginError, Problem, SettingsError
 from flowcraft.llm.model import FIRST_LISTED
@@ -17,7 +17,8 @@ from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider, Timeouts
 
 ADDRESS = "base_url"
-"""The key under which a provider's config holds the address of its server."""
+KEY = "api_key"
+"""The keys under which a provider's config holds the address of its server, and what that wants to see."""
 
 Explain = Callable[[str, ValidationError, type[BaseModel]], Sequence[Problem]]
 """Says what of a section is wrong, each thing at its place, by what its provider's config found."""
@@ -100,6 +101,12 @@ class Source:
         except Exception as error:
             raise PluginError(f"provider {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The keys that the provider was given, wherever they came from."""
+        held = (value.get_secret_value() for value in dict(self._config).values() if isinstance(value, SecretStr))
+        return frozenset(secret for secret in (str(self.section.config.get(KEY) or ""), *held) if secret)
+
     def lists(self, model: str) -> bool:
         """Say whether settings or the preset name ``model``."""
         return model in self.section.models or model in self.presets
@@ -140,7 +147,7 @@ class Registry:
 
     A name is an alias, ``provider:id``, an id that settings or a preset list, or the name of a provider, which means its
     default model. An id that nobody lists belongs to ``default_provider``. ``unlisted`` is asked for providers that have no
-    section, such as presets.
+    section, such as presets; ``environ`` for the keys of presets.
     """
 
     def __init__(
@@ -151,6 +158,7 @@ class Registry:
         aliases: Mapping[str, str] | None = None,
         default_provider: str = "",
         explain: Explain = _told,
+        environ: Mapping[str, str] | None = None,
         unlisted: Callable[[str], ProviderSection | None] = lambda name: None,
     ) -> None:
         self._sections = {section.name: section for section in sections}
@@ -158,6 +166,7 @@ class Registry:
         self._aliases = dict(aliases or {})
         self._default = default_provider
         self._explain = explain
+        self._environ = environ or {}
         self._unlisted = unlisted
         self._sources: dict[str, Source] = {}
         self._lock = threading.RLock()
@@ -204,6 +213,12 @@ class Registry:
             found += [source.info(model) for model in names]
         return found
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The keys of all providers that were looked at so far."""
+        with self._lock:
+            return frozenset(secret for source in self._sources.values() for secret in source.secrets)
+
     def made(self) -> list[Provider]:
         """Return the providers that were made."""
         with self._lock:
@@ -214,8 +229,9 @@ class Registry:
         preset = self._catalog.provider(kind)
         if preset is None:
             raise PluginError(f"no installed plugin offers the provider {kind!r}, which providers.{section.name} wants")
-        config = {**preset.config, **section.config}
         cls = self._catalog.provider_class(kind)
+        section = self._with_key(section, preset, cls)
+        config = {**preset.config, **section.config}
         try:
             return Source(section, cls, preset, self._catalog.models(kind, config))
         except ValidationError as error:
@@ -224,15 +240,31 @@ class Registry:
             raise PluginError("; ".join(str(problem) for problem in problems))
         raise SettingsError(problems=problems)
 
+    def _with_key(self, section: ProviderSection, preset: Preset, cls: type[Provider]) -> ProviderSection:
+        """Return ``section`` with the key of its preset from the environment, if it lacks one that it may have.
+
+        A vendor's key never goes to another server: a section with an address and a name of its own needs its own key.
+        """
+        key = self._environ.get(preset.key_env) if preset.key_env else None
+        renamed = section.type not in ("", section.name)
+        elsewhere = renamed and not _at_home(preset, cls, section.config)
+        if not key or KEY in section.config or KEY not in cls.Config.model_fields or elsewhere:
+            return section
+        return replace(section, config={**section.config, KEY: key})
+
     def _place(self, name: str) -> tuple[ProviderSection | None, str]:
         """Return the section that ``name`` belongs to, and the model's id; the id is empty for a section's default model."""
+        if section := self._sections.get(name):
+            return section, ""
+        # What somebody listed is meant, even where a preset that nobody configured has such a name (``qwen:7b``).
+        if listing := next((section for section in self._sections.values() if name in section.models), None):
+            return listing, name
         if section := self._section(name):
             return section, ""
         before, colon, model = name.partition(":")
         if colon and (section := self._section(before)):
             return section, model
-        listing = next((section for section in self._sections.values() if name in section.models), None)
-        listing = listing or next((source.section for source in self._usable() if source.lists(name)), None)
+        listing = next((source.section for source in self._usable() if source.lists(name)), None)
         return listing or self._section(self._default), name
 
     def _section(self, name: str) -> ProviderSection | None:

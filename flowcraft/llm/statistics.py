@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -111,8 +112,13 @@ class Statistics:
         if self._writer is not None:
             self._writer.put(record)
 
+    async def refresh(self) -> None:
+        """Take in what other processes saved, on a thread, if it is time to."""
+        if self._stale():
+            await asyncio.to_thread(self._reread)
+
     def median(self, provider: str, model: str) -> float | None:
-        """Return the median of the seconds that the model's last answers took; None without any."""
+        """Return the median of the seconds that the model's last answers took; None without any. May read the store."""
         self._reread()
         with self._lock:
             known = self._models.get((provider, model))
@@ -150,12 +156,14 @@ class Statistics:
         if len(self._own) > MOST_WAITING:
             del self._own[next(iter(self._own))]
 
+    def _stale(self) -> bool:
+        return self._store is not None and (self._read is None or self._clock() - self._read >= REREAD)
+
     def _reread(self) -> None:
         """Take in what the store holds of other processes and earlier days, at most every few seconds."""
-        now = self._clock()
-        if self._store is None or (self._read is not None and now - self._read < REREAD):
+        if self._store is None or not self._stale():
             return
-        self._read = now
+        self._read = self._clock()
         row, records = self._store.latest(WINDOW, self._row)
         with self._lock:
             if row < self._row:

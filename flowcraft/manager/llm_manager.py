@@ -163,6 +163,11 @@ class LLMManager:
     # -- what is known
 
     @property
+    def secrets(self) -> frozenset[str]:
+        """Every secret value: of settings, and the keys of providers that chains were made of so far."""
+        return self.settings.secrets | self._workshop.registry.secrets
+
+    @property
     def tiers(self) -> frozenset[str]:
         """The names of all tiers."""
         return tier_names(self.settings)
@@ -302,8 +307,15 @@ class LLMManager:
         models = tuple((role, name) for role, names in choice.roles for name in names)
         if self._registered and all(role == OFFLINE for role, _ in models):
             # Nothing else is configured, so what the program itself registered is what it means to use.
-            return (("default", self._registered[0]), *(models if self.settings.llm.offline == "allow" else ()))
+            models = (("default", self._registered[0]), *models)
+        if self.settings.llm.offline != "allow" and self._can_ask(models):
+            # Settings do not know of every provider; once there is one, nobody gets made-up answers unknowingly.
+            return tuple((role, name) for role, name in models if role != OFFLINE)
         return models
+
+    def _can_ask(self, models: Iterable[tuple[str, str]]) -> bool:
+        find = self._workshop.registry.find
+        return bool(self._registered) or any(role != OFFLINE and find(name).source is not None for role, name in models)
 
     def _mender(self, spec: ChainSpec) -> Any:
         name = self.settings.llm.structured.repair_model

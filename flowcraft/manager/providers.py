@@ -21,6 +21,7 @@ def registry_of(settings: Settings, plugins: Plugins) -> Registry:
         aliases=settings.llm.aliases,
         default_provider=settings.llm.default_provider or next(iter([*configured, *settings.providers]), ""),
         explain=settings.provider_problems,
+        environ=settings.environment,
         unlisted=lambda name: _unlisted(settings, plugins, name),
     )
 

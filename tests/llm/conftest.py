@@ -149,6 +149,7 @@ class Made:
     def __init__(self, provider: Provider) -> None:
         self.made: Provider | None = provider
         self.section = ProviderSection(name=provider.section)
+        self.secrets: frozenset[str] = frozenset()
 
     def get(self) -> Provider:
         assert self.made is not None

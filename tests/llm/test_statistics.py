@@ -184,16 +184,16 @@ def test_a_store_that_fails_is_tried_again_and_complained_about_once(caplog: Any
     assert len(store.rows) == 1
 
 
-def test_fast_models_come_first_and_those_without_data_last_as_listed() -> None:
+async def test_fast_models_come_first_and_those_without_data_last_as_listed() -> None:
     statistics = Statistics()
     for place, model in enumerate("abc"):
         statistics.record(call(place, model=model, seconds=3 - place))
-    assert fastest(statistics)(links("abcd")) == links("cbad")
+    assert await fastest(statistics)(links("abcd")) == links("cbad")
 
 
-def test_cheap_models_come_first_and_unknown_prices_last() -> None:
+async def test_cheap_models_come_first_and_unknown_prices_last() -> None:
     prices = {"a": None, "b": Price(input=1, output=5), "c": Price(input=3, output=1)}
-    assert [link.info.model for link in cheapest(links("abc", prices))] == ["c", "b", "a"]
+    assert [link.info.model for link in await cheapest(links("abc", prices))] == ["c", "b", "a"]
 
 
 def links(models: str, prices: Any = None) -> list[Link]:

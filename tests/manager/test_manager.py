@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,50 @@ def test_models_are_found_by_id_alias_provider_and_colon(managed: Managed) -> No
         "offline": "offline:offline",
     }.items():
         assert names(manager.llm(name)) == [("model", model)]
+
+
+def test_what_is_listed_is_meant_even_where_a_preset_has_such_a_name(managed: Managed) -> None:
+    manager = managed("providers: {echo: {models: ['qwen:7b', 'openai']}}")
+    assert names(manager.llm("qwen:7b")) == [("model", "echo:qwen:7b")]
+    assert names(manager.llm("openai")) == [("model", "echo:openai")]
+    assert names(manager.llm("qwen:14b")) == [("model", "qwen:14b")]
+
+
+KEYED = Preset(provider="unused", key_env="ACME_API_KEY", default_model="std")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("", "acme-key-0123456789"),
+        ("providers: {acme: {}}", "acme-key-0123456789"),
+        ("providers: {acme: {prefix: x}}", "acme-key-0123456789"),
+        ("providers: {acme: {api_key: a-key-of-its-own}}", "a-key-of-its-own"),
+    ],
+)
+async def test_the_key_of_any_preset_comes_from_its_own_variable_and_is_a_secret(
+    managed: Managed, echo: type[Provider], text: str, key: str
+) -> None:
+    manager = managed(f"llm: {{retry_attempts: 0}}\n{text}", {"ACME_API_KEY": "acme-key-0123456789"})
+    down = {"down": ("std",)}
+    manager.register_provider("acme", replace(KEYED, provider=echo, config=down))
+    with pytest.raises(ChainExhausted) as caught:
+        await manager.llm("acme").chat("hi")
+    assert "std is down; key ***" in str(caught.value)
+    assert key in manager.secrets
+    await manager.aclose()
+
+
+async def test_offline_does_not_stand_in_for_a_provider_that_the_program_registered(
+    managed: Managed, echo: type[Provider]
+) -> None:
+    manager = managed("llm: {retry_attempts: 0}")
+    manager.register_provider("mine", Preset(provider=echo, config={"down": ("std",)}, default_model="std"))
+    for chain in (manager.llm(), manager.llm("mine")):
+        assert names(chain)[0][1] == "mine:std"
+        with pytest.raises(ChainExhausted):
+            await chain.chat("hi")
+    await manager.aclose()
 
 
 def test_what_is_known_of_names(managed: Managed) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 
 from flowcraft.errors import StoreError
-from flowcraft.storage import Database
+from flowcraft.storage import Database, SqlRunStore
 from flowcraft.storage.migrations import HEAD, VERSION_TABLE
 from flowcraft.storage.tables import metadata
 
@@ -135,3 +137,17 @@ def test_a_database_whose_tables_have_our_names_is_refused(database: Database, p
     other.close()
     with pytest.raises(StoreError, match="table runs already exists"):
         database.engine  # noqa: B018
+
+
+def test_threads_may_open_databases_of_their_own_at_once(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def opened(number: int) -> list[object]:
+        database = Database(f"sqlite:///{tmp_path}/{number}.db")
+        start.wait()
+        rows = list(SqlRunStore(database).list())
+        database.close()
+        return rows
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(opened, range(8))) == [[]] * 8

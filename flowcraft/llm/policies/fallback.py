@@ -16,7 +16,7 @@ from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.messages import Audio, File, Image, Video
 
 R = TypeVar("R")
-Order = Callable[[Sequence[Link]], Sequence[Link]]
+Order = Callable[[Sequence[Link]], Awaitable[Sequence[Link]]]
 
 _MEDIA: dict[type, str] = {Image: "images", Audio: "audio_in", Video: "video", File: "files"}
 
@@ -78,7 +78,7 @@ class Fallback:
     async def _answer(self, request: ChatRequest, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
         loop = asyncio.get_running_loop()
         turn = _Turn(request.scope, self._require | needs(request))
-        waiting = self._candidates(request.scope.prefer)
+        waiting = await self._candidates(request.scope.prefer)
         failed: LLMError | None = None
         while waiting:
             link = waiting.pop(0)
@@ -100,17 +100,17 @@ class Fallback:
                 failed = error
         raise turn.exhausted() from failed
 
-    def _candidates(self, prefer: str) -> list[Link]:
-        links = self._links if self._order is None else self._in_order(self._order)
+    async def _candidates(self, prefer: str) -> list[Link]:
+        links = self._links if self._order is None else await self._in_order(self._order)
         if prefer:
             return sorted(links, key=lambda link: link.info.id != prefer)
         return list(links)
 
-    def _in_order(self, order: Order) -> list[Link]:
+    async def _in_order(self, order: Order) -> list[Link]:
         found: list[Link] = []
         for (_, offline), links in groupby(self._links, key=lambda link: (link.role, link.info.offline)):
             role = list(links)
-            found += role if offline or len(role) == 1 else order(role)
+            found += role if offline or len(role) == 1 else await order(role)
         return found
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
 from flowcraft.storage.migrations import HEAD
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it works on in globals, so that two databases cannot be brought up at once."""
 
 
 def upgrade(connection: Connection) -> None:
@@ -14,4 +19,5 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "flowcraft.storage:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, HEAD)
