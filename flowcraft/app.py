@@ -227,7 +227,7 @@ class FlowCraft:
         return {name: known[name] for name in environment_names(workflow) if name in known}
 
     def _redactor(self, workflow: Workflow) -> Redactor:
-        return Redactor([*self.settings.secrets, *self._environment(workflow).values()])
+        return Redactor([*self.manager.secrets, *self._environment(workflow).values()])
 
     def _open_sinks(self) -> None:
         """Let plugins' sinks see the events of runs."""
