@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import traceback
@@ -54,22 +55,23 @@ class RunBody(StageBody):
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, RunAsk], _Loaded] = {}
+        self._loading = asyncio.Lock()
 
     async def _load(self, context: Context, options: RunAsk) -> _Loaded:
         """Return the function, looked up once: a list may call it ten thousand times. An import may take long: on a thread."""
-        folder = context.folder
-        found = self._loaded.get((folder, options))
-        if found is None:
-            function = await context.threads.run(lambda: load_function(folder, options.module, options.function))
-            found = _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
-            self._loaded[folder, options] = found
-        return found
+        key = (context.folder, options)
+        async with self._loading:
+            if key not in self._loaded:
+                load = functools.partial(load_function, context.folder, options.module, options.function)
+                function = await context.threads.run(load)
+                self._loaded[key] = _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
+        return self._loaded[key]
 
     async def run(self, options: RunAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Call the function and return its result."""
         name = f"{options.module}:{options.function}"
         try:
-            loaded = await self._load(context, options)
+            loaded = self._loaded.get((context.folder, options)) or await self._load(context, options)
             loaded.check(name, context.arguments)
             call = functools.partial(loaded.function, **context.arguments)
             if loaded.is_async:
