@@ -128,28 +128,34 @@ class FlowCraft:
     # -- workflows
 
     def load(self, path: str | Path) -> Workflow:
-        """Return the checked workflow of a file; raise WorkflowError with every problem of it at once."""
+        """Return the checked workflow of a file, ready to run; raise WorkflowError with every problem of it at once."""
         workflow = load_workflow(path, bodies=self.plugins.bodies())
-        problems = [problem for problem in self.check(workflow) if not problem.warning]
+        problems = [problem for problem in self.check(workflow, starting=True) if not problem.warning]
         if problems:
             raise WorkflowError(problems=problems)
         return workflow
 
-    def check(self, workflow: Workflow) -> list[Any]:
-        """Return what is wrong or doubtful about a workflow with these settings, plugins and environment."""
-        return check_workflow(workflow, self.facts(workflow))
+    def check(self, workflow: Workflow, *, starting: bool = False) -> list[Any]:
+        """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
 
-    def facts(self, workflow: Workflow) -> Facts:
-        """Return what the check of a workflow needs to know of models and environment."""
-        unset = environment_names(workflow) - self.settings.environment.keys()
+        An environment name that is not set is a problem where a run is ``starting``, else a warning.
+        """
+        return check_workflow(workflow, self._facts(workflow, starting))
+
+    def _facts(self, workflow: Workflow, starting: bool) -> Facts:
         return Facts(
             tiers=self.manager.tiers,
             knows_model=self.manager.knows_model,
             model_names=self.manager.model_names,
             aliases=frozenset(self.settings.llm.aliases),
             lacks=_Models(self.manager).lacks,
-            unset_env=unset,
+            unset_env=self._unset(workflow),
+            starting=starting,
         )
+
+    def _unset(self, workflow: Workflow) -> frozenset[str]:
+        """Return the environment names that a workflow and its parts may read and that have no value."""
+        return environment_names(workflow) - self._environment(workflow).keys()
 
     async def run(
         self,
@@ -162,6 +168,8 @@ class FlowCraft:
         """Run a workflow to its end. ``model`` stands in for every model; ``on_start`` is told the run's id."""
         if not isinstance(workflow, Workflow):
             workflow = self.load(workflow)
+        elif missing := self._unset(workflow):
+            raise WorkflowError(f"the workflow needs the environment names {', '.join(sorted(missing))}; set them")
         redactor = self._redactor(workflow)
         bound = redactor.value(bind_inputs(workflow, inputs or {}))
         now = time.time()
@@ -199,9 +207,9 @@ class FlowCraft:
         if snapshot.get("v") != SNAPSHOT_VERSION:
             raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
         workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
-        missing = sorted(environment_names(workflow) - self.settings.environment.keys())
-        if missing:
-            raise WorkflowError(f"run {row.id} needs the environment names {', '.join(missing)}; set them and resume again")
+        if missing := self._unset(workflow):
+            names = ", ".join(sorted(missing))
+            raise WorkflowError(f"run {row.id} needs the environment names {names}; set them and resume again")
         manager = self._manager_of(snapshot["settings"])
         wait = on_wait or (lambda process: None)
         start = await self.engine.begin(lambda given_up: self.engine.take_over(row.id, wait, given_up))
@@ -222,9 +230,9 @@ class FlowCraft:
         return manager
 
     def _environment(self, workflow: Workflow) -> dict[str, str]:
-        """Return the values of the environment names that a workflow and its parts may read."""
+        """Return the values of the environment names that a workflow and its parts may read; an empty one is not set."""
         known = self.settings.environment
-        return {name: known[name] for name in environment_names(workflow) if name in known}
+        return {name: known[name] for name in environment_names(workflow) if known.get(name)}
 
     def _redactor(self, workflow: Workflow) -> Redactor:
         return Redactor([*self.manager.secrets, *self._environment(workflow).values()])

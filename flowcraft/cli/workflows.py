@@ -22,12 +22,12 @@ def validate(
     from dataclasses import asdict
 
     from flowcraft.errors import WorkflowError
-    from flowcraft.workflow import check_workflow, load_workflow
+    from flowcraft.workflow import load_workflow
 
     flow = open_flowcraft(settings)
     try:
         workflow = load_workflow(file, bodies=flow.plugins.bodies())
-        problems = check_workflow(workflow, flow.facts(workflow))
+        problems = flow.check(workflow)
     except WorkflowError as error:
         problems = list(error.problems)
     if as_json:

@@ -37,7 +37,8 @@ class Facts:
     ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
-    them can do that, empty when one may. ``unset_env`` are environment names without a value.
+    them can do that, empty when one may. ``unset_env`` are environment names without a value: a problem where the run is
+    ``starting``, else a warning.
     """
 
     tiers: frozenset[str] = frozenset()
@@ -46,6 +47,7 @@ class Facts:
     aliases: frozenset[str] = frozenset()
     lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
     unset_env: frozenset[str] = field(default_factory=frozenset)
+    starting: bool = True
 
 
 def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
@@ -86,7 +88,8 @@ class _Check:
         for index, name in enumerate(self.workflow.env):
             if name in self.facts.unset_env:
                 message = f"the environment name '{name}' is not set"
-                yield self.document.problem(("env", index), message, "set it before the run starts")
+                hint = "set it before the run starts"
+                yield self.document.problem(("env", index), message, hint, warning=not self.facts.starting)
         if self.workflow.default_model is not None:
             yield from self._name(("defaults", "model"), self.workflow.default_model)
         for stage in self.workflow.stages.values():

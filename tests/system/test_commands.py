@@ -77,6 +77,20 @@ def test_validate_says_that_a_file_is_fine_and_runs_none_of_it(folder):
     assert not folder.database.exists()
 
 
+def test_validate_needs_no_secrets(folder):
+    folder.write("flow.yaml", """\
+        flowcraft: 1
+        env: [SECRET_THAT_CI_LACKS]
+        stages: {a: {run: "json:dumps", with: {obj: "${{ env.SECRET_THAT_CI_LACKS }}"}}}
+    """)
+
+    validated, ran = folder.flowcraft("validate", "flow.yaml"), folder.flowcraft("run", "flow.yaml")
+
+    assert (validated.code, ran.code) == (0, 2)
+    assert "flow.yaml:2:7: warning: the environment name 'SECRET_THAT_CI_LACKS' is not set" in validated.err
+    assert "flow.yaml:2:7: the environment name 'SECRET_THAT_CI_LACKS' is not set" in ran.err
+
+
 def test_schema_is_a_json_schema(folder):
     ended = folder.flowcraft("schema")
 

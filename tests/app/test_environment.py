@@ -1,0 +1,81 @@
+"""The environment names of a workflow: where they are read, and when it matters that one is not set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowcraft import FlowCraft
+from flowcraft.errors import WorkflowError
+from flowcraft.settings import load_settings
+from flowcraft.workflow import load_workflow
+
+pytestmark = pytest.mark.integration
+
+WORKFLOW = """flowcraft: 1
+env: [TOKEN_OF_TESTS]
+stages:
+  first: {run: "steps:length", with: {text: "${{ env.TOKEN_OF_TESTS }}"}}
+  second: {needs: [first], run: "steps:wait_for", with: {text: "${{ env.TOKEN_OF_TESTS }}"}}
+"""
+STEPS = """
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+def length(text: str) -> int:
+    return len(text)
+
+def wait_for(text: str) -> int:
+    if not (FOLDER / "ready").exists():
+        raise RuntimeError("not yet")
+    return len(text)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOKEN_OF_TESTS", raising=False)
+    (tmp_path / "flow.yaml").write_text(WORKFLOW)
+    (tmp_path / "steps.py").write_text(STEPS)
+    return tmp_path
+
+
+def opened(folder: Path, **environ: str) -> FlowCraft:
+    environ = {"FLOWCRAFT_STORAGE": f"sqlite:///{folder}/runs.db", **environ}
+    return FlowCraft(load_settings(environ=environ, cwd=folder))
+
+
+async def test_names_of_a_workflow_are_read_from_dotenv_in_run_and_resume(folder: Path) -> None:
+    (folder / ".env").write_text("TOKEN_OF_TESTS=0123456789\n")
+    async with opened(folder) as flow:
+        failed = await flow.run(folder / "flow.yaml")
+    (folder / "ready").touch()
+    async with opened(folder) as flow:
+        done = await flow.resume(failed.run)
+
+    assert (failed.state, done.state, done.outputs) == ("failed", "done", {"second": 10})
+
+
+async def test_process_comes_before_dotenv(folder: Path) -> None:
+    (folder / ".env").write_text("TOKEN_OF_TESTS=0123456789\n")
+    (folder / "ready").touch()
+    async with opened(folder, TOKEN_OF_TESTS="0123456") as flow:
+        assert (await flow.run(folder / "flow.yaml")).outputs == {"second": 7}
+
+
+@pytest.mark.parametrize("environ", [{}, {"TOKEN_OF_TESTS": ""}], ids=["unset", "empty"])
+async def test_name_that_is_not_set_is_a_warning_until_a_run_starts(folder: Path, environ: dict[str, str]) -> None:
+    async with opened(folder, **environ) as flow:
+        workflow = load_workflow(folder / "flow.yaml")
+        (doubt,) = flow.check(workflow)
+        (problem,) = flow.check(workflow, starting=True)
+        with pytest.raises(WorkflowError, match="TOKEN_OF_TESTS"):
+            await flow.run(workflow)
+        with pytest.raises(WorkflowError, match=r"flow\.yaml:2:7: the environment name 'TOKEN_OF_TESTS' is not set"):
+            await flow.run(folder / "flow.yaml")
+
+    assert (doubt.warning, problem.warning) == (True, False)
+    assert doubt.message == problem.message
