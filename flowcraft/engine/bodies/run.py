@@ -55,16 +55,16 @@ class RunBody(StageBody):
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, RunAsk], _Loaded] = {}
-        self._loading = asyncio.Lock()
+        self._loading: dict[tuple[str, RunAsk], asyncio.Future[_Loaded]] = {}
 
     async def _load(self, context: Context, options: RunAsk) -> _Loaded:
-        """Return the function, looked up once: a list may call it ten thousand times. An import may take long: on a thread."""
+        """Return the function, looked up once, though a thousand stages ask at the same time."""
         key = (context.folder, options)
-        async with self._loading:
-            if key not in self._loaded:
-                load = functools.partial(load_function, context.folder, options.module, options.function)
-                function = await context.threads.run(load)
-                self._loaded[key] = _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = asyncio.ensure_future(_load(context, options))
+            loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._loaded[key] = await asyncio.shield(loading)
         return self._loaded[key]
 
     async def run(self, options: RunAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
@@ -85,6 +85,13 @@ class RunBody(StageBody):
         except (Exception, SystemExit) as error:
             context.emit(f"{name} failed", level="error", traceback=_traceback(error.__cause__ or error))
             raise StageFailed(_told(name, error, context.folder)) from error
+
+
+async def _load(context: Context, options: RunAsk) -> _Loaded:
+    # An import may take long: on a thread.
+    find = functools.partial(load_function, context.folder, options.module, options.function)
+    function = await context.threads.run(find)
+    return _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
