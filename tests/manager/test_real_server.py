@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import logging
+import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from flowcraft.errors import ChainExhausted, InvalidOutput
+from flowcraft.events import Bus, Event
+from flowcraft.llm.ports import CallRecord
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import OutputSpec, TextDelta
 from flowcraft.settings import load_settings
@@ -43,7 +50,9 @@ def server() -> Iterator[FaultServer]:
         yield server
 
 
-def managed(server: FaultServer, folder: Path, models: list[str], **llm: Any) -> LLMManager:
+def managed(
+    server: FaultServer, folder: Path, models: list[str], sinks: Any = (), bus: Bus | None = None, **llm: Any
+) -> LLMManager:
     page = {
         "storage": f"sqlite:///{folder}/calls.db",
         "llm": {"model_roles": {"primary": models}, "retry_attempts": 0, "structured": {"repair": False}, **llm},
@@ -51,7 +60,8 @@ def managed(server: FaultServer, folder: Path, models: list[str], **llm: Any) ->
     }
     file = folder / "settings.yaml"
     file.write_text(json.dumps(page))
-    return LLMManager(load_settings(file, environ={"LOCAL_KEY": "sk-test-0123456789"}, cwd=folder))
+    settings = load_settings(file, environ={"LOCAL_KEY": "sk-test-0123456789"}, cwd=folder)
+    return LLMManager(settings, sinks=sinks, bus=bus)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -73,6 +83,130 @@ async def test_the_chain_answers_while_one_model_is_healthy_and_tells_the_story(
     assert response.text == "Здравствуй, мир 🙂"
     story = [(attempt.model, attempt.outcome) for attempt in response.attempts]
     assert story == [*((model, outcome) for model, (_, outcome) in FAULTS.items()), ("good", "ok")]
+
+
+ROLES = {"fallback": ["f"], "reserve": ["r"], "duplicate": ["d1", "d2"], "primary": ["p1", "p2"]}
+
+
+async def test_every_model_of_a_role_comes_before_the_next_role(server: FaultServer, tmp_path: Path) -> None:
+    for model in ("p1", "p2", "d1", "d2", "r"):
+        server.script(model, Fault.failure(500))
+    server.script("f", "at last")
+    async with managed(server, tmp_path, [], model_roles=ROLES) as manager:
+        response = await manager.llm().chat("hi")
+    story = [(attempt.role, attempt.model, attempt.outcome) for attempt in response.attempts]
+    assert story == [
+        ("primary", "p1", "ProviderUnavailable"),
+        ("primary", "p2", "ProviderUnavailable"),
+        ("duplicate", "d1", "ProviderUnavailable"),
+        ("duplicate", "d2", "ProviderUnavailable"),
+        ("reserve", "r", "ProviderUnavailable"),
+        ("fallback", "f", "ok"),
+    ]
+    assert [request.model for request in server.requests] == ["p1", "p2", "d1", "d2", "r", "f"]
+
+
+@pytest.mark.parametrize("place", ["connect", "headers"])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_models_that_hang_before_the_first_byte_leave_the_last_one_time(
+    server: FaultServer, tmp_path: Path, streamed: bool, place: Any
+) -> None:
+    for model in ("a", "b", "c"):
+        server.script(model, Fault.hang(place))
+    server.script("good", "here")
+    async with managed(server, tmp_path, ["a", "b", "c", "good"], timeout=60, deadline=3) as manager:
+        await manager.llm("local:good").chat("warm up")
+        began = asyncio.get_running_loop().time()
+        if streamed:
+            async with manager.llm().stream("hi") as stream:
+                text = "".join([event.text async for event in stream if isinstance(event, TextDelta)])
+            assert stream.response is not None
+            attempts = stream.response.attempts
+        else:
+            response = await manager.llm().chat("hi")
+            text, attempts = response.text, response.attempts
+        assert asyncio.get_running_loop().time() - began < 3
+        await server.until(lambda: server.abandoned() == 3)
+    assert text == "here"
+    assert [attempt.outcome for attempt in attempts] == ["ProviderTimeout"] * 3 + ["ok"]
+
+
+async def test_a_chat_that_is_cancelled_closes_its_connection_and_is_told_as_cancelled(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.script("a", Fault.hang("headers"))
+    records: list[CallRecord] = []
+    async with managed(server, tmp_path, ["a", "b"], sinks=(records.append,)) as manager:
+        task = asyncio.ensure_future(manager.llm().chat("hi"))
+        await server.until(lambda: server.running("a") == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await server.until(lambda: server.abandoned("a") == 1 and not server.open_connections)
+    assert [(record.attempt.model, record.attempt.outcome) for record in records] == [("a", "cancelled")]
+    assert server.count("b") == 0
+
+
+async def test_nothing_is_left_behind_after_close(server: FaultServer, tmp_path: Path) -> None:
+    server.script("bad", Fault.failure(503), Fault.cut("chunk"), Fault.hang("headers"), "fine")
+    server.script("slow", Fault.hang("chunk"))
+    tasks, threads = asyncio.all_tasks(), {thread.name for thread in threading.enumerate()}
+    async with managed(server, tmp_path, ["bad", "good"], timeout=5) as manager:
+
+        async def early() -> None:
+            async with manager.llm("local:slow").stream("hi") as stream:
+                await anext(stream)
+
+        answers = [asyncio.ensure_future(manager.llm().chat(f"call {number}")) for number in range(30)]
+        cancelled = [asyncio.ensure_future(manager.llm("local:slow").chat("hi")) for _ in range(5)]
+        await server.until(lambda: server.running("slow") == 5)
+        for task in cancelled:
+            task.cancel()
+        await asyncio.gather(*answers, *(early() for _ in range(5)))
+        await asyncio.gather(*cancelled, return_exceptions=True)
+    await server.until(lambda: not server.open_connections)
+    left = asyncio.all_tasks() - tasks
+    if left:
+        _, left = await asyncio.wait(left, timeout=5)
+    assert not left
+    # The loop's own executor keeps its threads.
+    assert {thread.name.rpartition("_")[0] for thread in threading.enumerate() if thread.name not in threads} <= {"asyncio"}
+
+
+def stored(folder: Path) -> list[str]:
+    """The bytes of the database's files, as text."""
+    return [file.read_bytes().decode("latin-1") for file in folder.glob("calls.db*")]
+
+
+async def test_no_key_gets_out_whatever_the_server_says_of_it(
+    server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = server.api_key or ""
+    bearer = base64.b64encode(f"user:{key}".encode()).decode()
+    told = f"bad key {key}, {key.encode().hex()}, {quote(key)}, {bearer}"
+    server.script("a", Fault.of_status(401, told, code=key))
+    server.script("b", Fault.of_status(503, told))
+    server.script("c", Fault(raw=json.dumps({"error": {"message": told, "code": 500}}).encode()))
+    server.script("d", Fault(raw=told.encode(), content_type="text/html"))
+    events: list[Event] = []
+    bus = Bus()
+    bus.subscribe(events.append)
+    manager = managed(server, tmp_path, ["a", "b", "c", "d"], bus=bus)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ChainExhausted) as caught:
+        await manager.llm().chat("hi")
+    with pytest.raises(ChainExhausted) as streamed:
+        await anext(manager.llm("local:b").stream("hi"))
+    answer = await manager.generate_response("hi")
+    await manager.aclose()
+    shown = [str(caught.value), repr(caught.value), repr(caught.value.attempts), str(streamed.value), answer.error]
+    shown += [repr(event) for event in events]
+    shown += ["".join(traceback.format_exception(error)) for error in (caught.value, streamed.value)]
+    shown += [caplog.text, *stored(tmp_path)]
+    assert "bad key ***" in str(caught.value)
+    assert any("bad key ***" in text for text in stored(tmp_path))
+    assert len(events) == 9
+    for form in (key, key.encode().hex(), bearer[8:-2]):
+        assert not [text for text in shown if form in text]
 
 
 async def test_a_model_that_hangs_does_not_keep_the_healthy_one_from_answering(server: FaultServer, tmp_path: Path) -> None:
@@ -121,39 +255,6 @@ async def test_a_typed_answer_over_the_wire(server: FaultServer, tmp_path: Path)
         with pytest.raises(ChainExhausted) as caught:
             await manager.llm("local:b").chat("how many?", output=OutputSpec(schema=schema))
     assert isinstance(caught.value.__cause__, InvalidOutput)
-
-
-def test_the_seeds_settings_load_unchanged_and_answer(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = """
-llm:
-  default_provider: openrouter
-  default_model: meta-llama/llama-3.2-1b-instruct
-  timeout: 200
-  retry_attempts: 1
-  strategy: "best_of_two"
-  model_roles:
-    primary: ["meta-llama/llama-3.2-1b-instruct", "microsoft/phi-3-mini-128k-instruct"]
-    fallback: ["kwaipilot/kat-coder-pro:free", "undi95/remm-slerp-l2-13b"]
-providers:
-  openrouter:
-    base_url: BASE
-    api_key: ${OPENROUTER_API_KEY}
-    models:
-"""
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "llm_settings.yaml").write_text(text.replace("BASE", server.url))
-    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-test-0123456789")
-    monkeypatch.chdir(tmp_path)
-    server.script("meta-llama/llama-3.2-1b-instruct", Fault.of_status(400))
-    server.script("microsoft/phi-3-mini-128k-instruct", "Привет!")
-    manager = LLMManager("config/llm_settings.yaml")
-    response = asyncio.run(manager.generate_response(prompt="Привет, как дела?", use_fastest=True, use_parallel=True))
-    asyncio.run(manager.aclose())
-    assert (response.success, response.content) == (True, "Привет!")
-    assert response.model_name == "microsoft/phi-3-mini-128k-instruct"
-    assert "best_of_two" in response.notes[0]
 
 
 def of_environment(folder: Path, **environ: str) -> LLMManager:

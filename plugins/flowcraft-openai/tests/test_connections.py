@@ -13,6 +13,7 @@ import pytest
 
 from flowcraft.plugin import ChatRequest, Message, ProviderUnavailable
 from flowcraft.testing import Fault, FaultServer, Reply
+from flowcraft_openai import client
 
 pytestmark = pytest.mark.integration
 
@@ -158,3 +159,13 @@ def test_a_provider_nobody_closed_is_closed_by_its_loop(server: FaultServer, mak
         asyncio.run(provider.chat("model-a", ASK))
     server.wait_until(lambda: not server.open_connections)
     assert server.connections == 3
+
+
+async def test_an_idle_connection_is_closed_before_the_server_would(
+    server: FaultServer, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.KEEP_ALIVE < 5
+    monkeypatch.setattr(client, "KEEP_ALIVE", 0.05)
+    await make().chat("model-a", ASK)
+    await server.until(lambda: server.open_connections == 0)
+    assert server.abandoned() == 0
