@@ -78,11 +78,14 @@ def test_validate_says_that_a_file_is_fine_and_runs_none_of_it(folder):
 
 
 def test_validate_needs_no_secrets(folder):
-    folder.write("flow.yaml", """\
+    folder.write(
+        "flow.yaml",
+        """\
         flowcraft: 1
         env: [SECRET_THAT_CI_LACKS]
         stages: {a: {run: "json:dumps", with: {obj: "${{ env.SECRET_THAT_CI_LACKS }}"}}}
-    """)
+    """,
+    )
 
     validated, ran = folder.flowcraft("validate", "flow.yaml"), folder.flowcraft("run", "flow.yaml")
 

@@ -39,6 +39,17 @@ def greet(name: str = "world"):
 def flowcraft_stage_bodies():
     return [Shout]
 
+def note(event):
+    with open("seen.txt", "a") as file:
+        file.write(event.kind + "\\n")
+
+def fail(event):
+    raise RuntimeError("a sink that fails")
+
+@hookimpl
+def flowcraft_event_sinks():
+    return [fail, note]
+
 @hookimpl
 def flowcraft_commands():
     return [Command(name="greet", call=greet, help="Greet somebody.")]
@@ -72,6 +83,14 @@ def test_run_goes_on_beside_broken_plugins(plugged):
 
     assert ended.code == 0, ended.err
     assert ended.json["outputs"] == {"loud": "HEY!"}
+
+
+def test_plugins_sinks_see_every_event_and_one_that_fails_hurts_nobody(plugged):
+    ended = plugged.flowcraft("run", "flow.yaml", "-i", "word=hey")
+
+    assert ended.code == 0, ended.err
+    seen = (plugged.path / "seen.txt").read_text().split()
+    assert seen == ["run.started", "stage.started", "stage.finished", "run.finished"]
 
 
 def test_broken_plugins_are_listed_with_the_reason(plugged):
