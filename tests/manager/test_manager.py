@@ -14,7 +14,7 @@ from flowcraft.errors import ChainExhausted, PluginError, SettingsError
 from flowcraft.events import Bus, CallFinished, Event, Said
 from flowcraft.llm.ports import CallRecord
 from flowcraft.manager import LLMManager
-from flowcraft.plugin import ChatRequest, ChatResponse, Message, Preset, Provider, Scope
+from flowcraft.plugin import ChatRequest, ChatResponse, Message, Preset, Price, Provider, Scope
 from flowcraft.settings import Settings
 
 pytestmark = pytest.mark.api
@@ -199,6 +199,16 @@ def test_a_chain_lacks_only_what_all_its_models_lack(managed: Managed) -> None:
     assert manager.lacks(seed, "plain") == ""
     assert manager.lacks(seed, "unreached") == ""
     assert manager.lacks(frozenset()) == ""
+
+
+def test_settings_come_before_what_a_preset_knows_and_that_before_its_provider(managed: Managed) -> None:
+    text = "providers: {openai: {models: {gpt-4.1: {context: 5, price: {input: 9, output: 9}, capabilities: {tools: false}}}}}"
+    info = managed(text, {"OPENAI_API_KEY": "sk-0123456789"}).llm("openai:gpt-4.1").links[0].info
+    known = info.capabilities
+    assert (info.context, info.price, info.max_output) == (5, Price(input=9, output=9), 32_768)
+    assert (known.tools, known.json_schema, known.list_models, known.video) == (False, True, True, None)
+    wanted = ("context", "price", "max_output", "tools", "json_schema", "list_models")
+    assert [info.sources[name] for name in wanted] == ["settings", "settings", "preset", "settings", "preset", "provider"]
 
 
 def test_models_lists_the_chain_and_then_the_rest(managed: Managed) -> None:
