@@ -189,13 +189,16 @@ class MemoryExceeded(LLMError):
         self.figures = dict(figures or {})
 
 
+_EMPTY_CHAIN = "no model answered: the chain is empty; set a key in the environment, or name a provider and models in settings"
+
+
 class ChainExhausted(LLMError):
     """Every model of the chain was tried or skipped; the message tells all of it."""
 
     def __init__(self, message: str = "", *, attempts: Sequence[Attempt] = ()) -> None:
         if not message:
             told = "\n".join(f"  {number}. {attempt}" for number, attempt in enumerate(attempts, 1))
-            message = f"no model answered; tried in this order:\n{told}" if told else "no model answered: the chain is empty"
+            message = f"no model answered; tried in this order:\n{told}" if told else _EMPTY_CHAIN
         super().__init__(message, attempts=attempts)
 
 

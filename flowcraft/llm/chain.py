@@ -140,18 +140,14 @@ class Chain:
 
         adapter: TypeAdapter[Any] = TypeAdapter(shape)
         output = OutputSpec(schema=adapter.json_schema(), name=getattr(shape, "__name__", "output"))
-        response = await self.chat(question, output=output, **params)
+        request = self._request(question, {**params, "output": output})
+        response = await self.chat(request)
         try:
             return adapter.validate_python(response.parsed)
         except ValidationError as error:
             complaint = _details(error)
-        messages = (
-            *_messages(question),
-            response.message,
-            Message.user(f"That is not valid: {_told(complaint)}. Answer again."),
-        )
-        again = replace(question, messages=messages) if isinstance(question, ChatRequest) else messages
-        second = await self.chat(again, output=output, **params)
+        told_again = Message.user(f"That is not valid: {_told(complaint)}. Answer again.")
+        second = await self.chat(replace(request, messages=(*request.messages, response.message, told_again)))
         try:
             return adapter.validate_python(second.parsed)
         except ValidationError as error:
@@ -196,7 +192,7 @@ class Chain:
             task=given.task or labels.task,
             ledger=[],
         )
-        filled = {name: value for name, value in self._params.items() if getattr(question, name) in (None, "", ())}
+        filled = {name: value for name, value in self._params.items() if getattr(question, name) in (None, "", (), {})}
         return replace(question, scope=scope, **filled, **_checked(params))
 
 

@@ -188,6 +188,8 @@ class Registry:
         section, model = self._place(name)
         if section is None:
             hint = "write provider:model, list it under a provider's models, or set llm.default_provider"
+            if self._default:
+                hint = f"llm.default_provider is {self._default!r}, which is neither a section nor a provider of a plugin"
             return Found(info=ModelInfo(model=name), skip=f"no configured provider has this model; {hint}")
         unknown = ModelInfo(model=model or section.default_model or name, provider=section.name)
         if section.missing:

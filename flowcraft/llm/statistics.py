@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
+from flowcraft.errors import FlowCraftError
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
 
 WINDOW = 1000
@@ -113,9 +114,12 @@ class Statistics:
             self._writer.put(record)
 
     async def refresh(self) -> None:
-        """Take in what other processes saved, on a thread, if it is time to."""
+        """Take in what other processes saved, on a thread, if it is time to. A store that fails changes nothing."""
         if self._stale():
-            await asyncio.to_thread(self._reread)
+            try:
+                await asyncio.to_thread(self._reread)
+            except FlowCraftError as error:
+                logging.getLogger("flowcraft").warning("call records cannot be read for now: %s", error)
 
     def median(self, provider: str, model: str) -> float | None:
         """Return the median of the seconds that the model's last answers took; None without any. May read the store."""

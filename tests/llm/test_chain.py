@@ -47,6 +47,13 @@ async def test_params_fill_in_what_the_request_leaves_open(staged: Any) -> None:
     assert (second.temperature, second.seed, second.stop, second.max_tokens) == (0.5, 7, ("END",), 10)
 
 
+async def test_what_one_vendor_has_is_filled_in_too(staged: Any) -> None:
+    stage = staged({"a": ["hello"]}, params={"extra": {"min_p": 0.05}})
+    await stage.chain.chat("hi")
+    await stage.chain.chat(ChatRequest(messages=(Message.user("hi"),)))
+    assert [request.extra for _, request in stage.fake.asked] == [{"min_p": 0.05}] * 2
+
+
 async def test_an_unknown_param_is_refused(staged: Any) -> None:
     with pytest.raises(TypeError, match="unknown parameter 'temprature'"):
         await staged({"a": ["hello"]}).chain.chat("hi", temprature=1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowcraft.attempts import Attempt, Usage
+from flowcraft.errors import StoreError
 from flowcraft.llm.base import Link
 from flowcraft.llm.ordering import cheapest, fastest
 from flowcraft.llm.ports import CallRecord, ModelStatistics
@@ -182,6 +183,18 @@ def test_a_store_that_fails_is_tried_again_and_complained_about_once(caplog: Any
     store.failing = False
     statistics.close()
     assert len(store.rows) == 1
+
+
+async def test_a_store_that_cannot_be_read_keeps_nobody_from_answering(staged: Any, caplog: Any) -> None:
+    class Unreadable(Memory):
+        def latest(self, per_model: int = 1000, after: int = 0) -> Any:
+            raise StoreError("disk full")
+
+    statistics = Statistics(Unreadable())
+    with caplog.at_level(logging.WARNING, "flowcraft"):
+        assert await fastest(statistics)(links("ab")) == links("ab")
+    assert "call records cannot be read for now: disk full" in caplog.text
+    statistics.close()
 
 
 async def test_fast_models_come_first_and_those_without_data_last_as_listed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -164,6 +165,17 @@ async def test_a_mender_that_fails_too_leaves_the_first_failure(staged: Any) -> 
     assert cause.model == "a"
 
 
+async def test_a_mender_that_hangs_leaves_time_for_the_next_model(staged: Any, acts: Any) -> None:
+    from flowcraft.llm.composer import ChainSpec, compose
+
+    mending = staged({"m": [acts.hang]}, timeout=100, deadline=100)
+    stage = staged({"a": ["no idea"], "b": [acts.slow(5, ADA)]})
+    spec = ChainSpec(models=(("primary", "a"), ("primary", "b")), timeout=100, deadline=100)
+    response = await compose(spec, stage.shop, mender=mending.chain.llm).chat("who?", output=OUTPUT)
+    assert stage.outcomes(response.attempts) == [("a", "InvalidOutput"), ("m", "ProviderTimeout"), ("b", "ok")]
+    assert asyncio.get_running_loop().time() <= 100
+
+
 async def test_a_tool_call_is_no_answer_to_be_parsed(staged: Any) -> None:
     call = ChatResponse(parts=(ToolCall(id="1", name="look"),), finish_reason="tool_calls")
     response = await staged({"a": [call]}).chain.chat("who?", output=OUTPUT)
@@ -195,6 +207,14 @@ async def test_parse_tells_the_model_what_its_validators_say(staged: Any) -> Non
     stage = staged({"a": ['{"name": "Ada", "age": 3}', ADA]})
     assert (await stage.chain.parse("who?", Adult)).age == 36
     assert "must be 18 at least" in told(stage.fake.asked[1][1])
+
+
+async def test_parse_keeps_to_one_deadline(staged: Any, acts: Any) -> None:
+    young = '{"name": "Ada", "age": 3}'
+    stage = staged({"a": [acts.slow(40, young), acts.hang]}, timeout=100, deadline=60, retries=0)
+    with pytest.raises(ChainExhausted):
+        await stage.chain.parse("who?", Adult)
+    assert asyncio.get_running_loop().time() == 60
 
 
 async def test_parse_gives_up_after_the_second_refusal(staged: Any) -> None:

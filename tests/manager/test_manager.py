@@ -303,6 +303,11 @@ def test_an_unknown_provider_says_so_in_the_chain(managed: Managed) -> None:
     assert "no installed plugin offers the provider 'acme'" in chain.links[0].skip
 
 
+def test_a_misspelled_default_provider_says_so_in_the_chain(managed: Managed) -> None:
+    chain = managed("providers: {echo: {}}\nllm: {default_provider: ecko, default_model: a}").llm()
+    assert "llm.default_provider is 'ecko', which is neither a section" in chain.links[0].skip
+
+
 def test_a_built_in_cannot_be_replaced(managed: Managed, echo: type[Provider]) -> None:
     with pytest.raises(PluginError, match="built in"):
         managed().register_provider("offline", echo)

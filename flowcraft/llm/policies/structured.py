@@ -88,8 +88,11 @@ class Structured:
         if self._mender is None:
             return await self._inner.chat(self._asked(again, output, self._fit(output)))
         instructed = replace(again, messages=_instructed(messages, output.schema), output=None, tools=())
+        # For the mender's chain the end of this attempt is the deadline: the models behind this one need time as well.
+        until = request.scope.until
+        limits = {} if until is None else {"deadline": until}
         try:
-            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema)))
+            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema), **limits))
         except LLMError:
             raise failed from None  # what went wrong with the mender stands in the attempts
 
