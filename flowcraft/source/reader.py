@@ -36,6 +36,8 @@ _WORDS = {
 }
 _LONGEST_NUMBER = 300
 
+_OPEN_BLOCK = re.compile(r":[ \t]+[|>][-+0-9]*$")
+
 FileError = type[WorkflowError] | type[SettingsError]
 
 
@@ -217,7 +219,7 @@ class _Reader:
         elif name == "":
             self._problem(node.start, "a key must not be empty", end=node.end)
         elif name in mapping.keys:
-            first = self._blank.problem_at(mapping.keys[name].start, "").line
+            first = self._line(mapping.keys[name].start)
             self._problem(node.start, f"the key '{name}' stands twice (first in line {first})", end=node.end)
         else:
             mapping.keys[name] = node
@@ -268,7 +270,14 @@ class _Reader:
         if broken.context_mark and ("end of stream" in said or place >= len(self._text.rstrip())):
             place = begun
         message, hint = in_plain_words(said, self._text[place : place + 1], self._blank.line_at(place))
+        if "not closed, or" in message and (opened := self._line(begun)) < self._line(place):
+            message = message.replace(" that is not closed", f" (in line {opened}) that is not closed")
+        elif "key" in message and _OPEN_BLOCK.search(self._text[:place].rstrip()):
+            message, hint = "text that should stand below its key", "indent it further than the key"
         return self._blank.problem_at(place, message, hint)
+
+    def _line(self, place: int) -> int:
+        return self._blank.problem_at(place, "").line
 
 
 def _index(mark: Any) -> int:

@@ -22,6 +22,7 @@ _PLAIN = (
     ("expected alphabetic or numeric", "text that begins with '*' or '&'", ""),
     ("comment or line break", _BEHIND, ""),
     ("a comment or a line break", _BEHIND, ""),
+    ("unknown escape", "an escape that is none", "write '\\\\' for one backslash, or use single quotes"),
     ("directive", "a line that begins with '%'", "take it out"),
 )
 
@@ -37,7 +38,13 @@ def in_plain_words(problem: str, character: str, line: str) -> tuple[str, str]:
         return "a tab in the indentation", "indent with spaces"
     if "Unicode character escape" in problem:
         return "half of a character (a lone surrogate)", "write the character itself"
+    if character and character in "}]" and "expected" in problem:
+        return f"a '{character}' that was not opened", ""
     trap = quoted_form(line)
+    if "expected ',' or" in problem and not trap.startswith("write the expression"):
+        trap = ""
+    if "unknown escape" in problem:
+        trap = ""
     if "cannot start any token" in problem:
         return f"text cannot begin with {character!r}", trap or "put it in quotes"
     for theirs, ours, hint in _PLAIN:

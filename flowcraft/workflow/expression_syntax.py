@@ -54,6 +54,11 @@ _MARKS = {
     ":": ("':' is not carried out: no slices, no objects", "compute it in a function ('run')"),
     "#": ("a comment cannot stand here", ""),
     "$": ("'$' has no place here", "an expression is written bare, without ${{ }}, in when and each"),
+    "?": ("'?' is not carried out", "write: a if c else b"),
+    "\u201c": ("a quote that is none", "write ' or \""),
+    "\u201d": ("a quote that is none", "write ' or \""),
+    "\u2018": ("a quote that is none", "write ' or \""),
+    "\u2019": ("a quote that is none", "write ' or \""),
     "*": ("arithmetic is not carried out", "compute it in a function ('run')"),
     "/": ("arithmetic is not carried out", "compute it in a function ('run')"),
     "%": ("arithmetic is not carried out", "compute it in a function ('run')"),
@@ -67,6 +72,8 @@ _KEYWORDS = {
     "for": ("comprehensions are not carried out", "compute it in a function ('run')"),
     "await": ("'await' is not carried out", ""),
 }
+
+_MEANT = {"<>": "write '!='", "||": "write 'or'", "=>": "write '>='", "=<": "write '<='"}
 
 ReadFile = Callable[[str], str]
 
@@ -156,19 +163,24 @@ def _syntax(error: SyntaxError, line: str, indent: int) -> ExpressionError:
     if last in _GRAMMAR or last[-1] in "<>=!.,+-":
         return ExpressionError("the expression ends too early", offset=len(line.rstrip()) - 1)
     offset = max((error.offset or 1) - 1, 0)
-    width = 1
+    width, hint = 1, ""
     if error.end_offset and error.end_lineno == error.lineno:
         width = max(error.end_offset - 1 - offset, 1)
     if message.startswith("invalid syntax"):
         rest = line.strip()[offset:].strip()
-        message = f"'{rest.split()[0]}' was not expected here" if rest else "the expression ends too early"
+        word = rest.split()[0] if rest else ""
+        message = f"'{word}' was not expected here" if rest else "the expression ends too early"
+        hint = _MEANT.get(word) or (f"write {word.lower()}" if word.lower() in _GRAMMAR else "")
+        hint = hint or (f"write [{word[1:]}]" if re.fullmatch(r"\.[0-9]+", word) else "")
     elif "was never closed" in message:
         message = f"a '{line.strip()[offset : offset + 1]}' that is not closed"
     elif "too many nested" in message:
         message = f"nested deeper than {DEEPEST}"
+    elif message.startswith("unmatched"):
+        message = f"a '{line.strip()[offset : offset + 1]}' that was not opened"
     elif "expected 'else'" in message:
         message = "'if' without 'else'; write: a if c else b"
-    return ExpressionError(message, offset=min(offset + indent, max(len(line) - 1, 0)), width=width)
+    return ExpressionError(message, hint, offset=min(offset + indent, max(len(line) - 1, 0)), width=width)
 
 
 _COMPARISONS: Mapping[type[ast.cmpop], str] = {

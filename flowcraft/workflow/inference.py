@@ -39,6 +39,7 @@ from flowcraft.workflow.types import (
 _NOT_WHOLE = frozenset({"run", "env"})
 _RUN_STAGES = Attribute(of=Name(name="run"), name="stages")
 _LATER = {"iteration": "until", "judge": "judge"}
+_GROUPS = frozenset({"stages", "steps", "tasks", "jobs", "nodes", "outputs", "needs", "context", "state", "vars"})
 _KINDS = {"string": "text", "integer": "a number", "number": "a number", "boolean": "a boolean"}
 
 
@@ -100,6 +101,10 @@ class Inference:
         inputs = self.names["inputs"].bare if "inputs" in self.names else ANY
         if isinstance(inputs, Fields) and node.name in inputs.fields:
             return self._wrong(node, f"unknown name '{node.name}'", f"it is an input: write inputs.{node.name}")
+        if node.name in _GROUPS:
+            return self._wrong(
+                node, f"unknown name '{node.name}'", "a stage is mentioned by its name alone, an input as inputs.x"
+            )
         names = [name for name in self.names if name not in self.hidden]
         hint = did_you_mean(node.name, names) or f"the names here are: {listed(names)}"
         return self._wrong(node, f"unknown name '{node.name}'", hint)

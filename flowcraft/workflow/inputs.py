@@ -89,12 +89,22 @@ def _from_file(file: str | os.PathLike[str] | None) -> dict[str, Any]:
     except OSError as error:
         problem = Problem(message=f"the file of inputs cannot be read: {error.strerror}", file=name)
         raise WorkflowError(problems=[problem]) from None
-    document = read_document(raw, name, WorkflowError)
-    if document.data is None:
-        return {}
-    if not isinstance(document.data, dict):
-        raise WorkflowError(problems=[document.problem((), "a file of inputs is a mapping of names and values")])
-    return dict(document.data)
+    data = _json_file(raw, name) if name.endswith(".json") else read_document(raw, name, WorkflowError).data
+    if not isinstance(data, dict | None):
+        problem = Problem(message="a file of inputs is a mapping of names and values", file=name, line=1, column=1)
+        raise WorkflowError(problems=[problem])
+    return dict(data or {})
+
+
+def _json_file(raw: bytes, name: str) -> Any:
+    """Return what a JSON file says: YAML does not know its escapes of characters beyond 16 bits."""
+    try:
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        problem = Problem(message=f"this is not JSON: {error.msg}", file=name, line=error.lineno, column=error.colno)
+    except (ValueError, RecursionError) as error:
+        problem = Problem(message=f"this is not JSON: {error}", file=name)
+    raise WorkflowError(problems=[problem])
 
 
 def _unknown(workflow: Workflow, values: Mapping[str, Any]) -> list[Problem]:

@@ -133,8 +133,9 @@ class References:
 
     def _collect_needs(self) -> None:
         for name, draft in self.drafts.items():
-            for index, other in enumerate(draft.needs):
-                path = ("stages", name, "needs", index)
+            written = self.reading.document.data["stages"][name].get("needs")
+            for other in draft.needs:
+                path = ("stages", name, "needs", written.index(other))
                 if other == name:
                     self.reading.problem(path, f"stage '{name}' needs itself: a circle")
                 elif other not in self._stage_types:

@@ -19,7 +19,16 @@ from flowcraft.workflow.settings_keys import StageSettings, read_settings
 from flowcraft.workflow.signatures import Signature
 from flowcraft.workflow.template import Template
 from flowcraft.workflow.types import Type
-from flowcraft.workflow.words import BODIES, LATER_BODIES, LATER_STAGE_KEYS, STAGE_KEYS, later, takes
+from flowcraft.workflow.words import (
+    BODIES,
+    FOREIGN_BODIES,
+    FOREIGN_STAGE_KEYS,
+    LATER_BODIES,
+    LATER_STAGE_KEYS,
+    STAGE_KEYS,
+    later,
+    takes,
+)
 
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 
@@ -71,7 +80,8 @@ class StageReader:
         if data is None:
             self.reading.problem(("stages",), "a workflow needs 'stages'", "add: stages: {name: {prompt: ...}}", key=True)
         elif not isinstance(data, Mapping):
-            self.reading.problem(("stages",), f"'stages' must be a mapping of names, not {plain_kind(data)}")
+            hint = "write name: {...}, without '- '" if isinstance(data, list) else ""
+            self.reading.problem(("stages",), f"'stages' must be a mapping of names, not {plain_kind(data)}", hint)
             return {}
         drafts = {}
         for name, written in (data or {}).items():
@@ -114,7 +124,7 @@ class StageReader:
         coming = [key for key in data if key in LATER_BODIES]
         if not found and not coming:
             known = [*BODIES, *self.bodies]
-            if not any(nearest(key, known) for key in data if key not in STAGE_KEYS):
+            if not any(key in FOREIGN_BODIES or nearest(key, known) for key in data if key not in STAGE_KEYS):
                 hint = f"give it exactly one of: {listed(known)}"
                 self.reading.problem(path, "the stage does not say what to do", hint, key=True)
         for key in (found + coming)[1:]:
@@ -135,7 +145,8 @@ class StageReader:
                 self.reading.problem(at, later(key), key=True)
             elif key not in STAGE_KEYS:
                 known = [*STAGE_KEYS, *BODIES, *self.bodies, *LATER_STAGE_KEYS]
-                hint = did_you_mean(key, known) or f"the keys are: {listed([*BODIES, *self.bodies, *STAGE_KEYS], 40)}"
+                hint = FOREIGN_STAGE_KEYS.get(key.lower()) or did_you_mean(key, known)
+                hint = hint or f"the keys are: {listed([*BODIES, *self.bodies, *STAGE_KEYS], 40)}"
                 self.reading.problem(at, f"unknown key '{key}' in a stage", hint, key=True)
             elif body and not takes(key, body, self.takes):
                 those = [name for name in (*BODIES, *self.bodies) if takes(key, name, self.takes)]

@@ -300,7 +300,7 @@ class _Text:
             try:
                 return kind.check(_value(text, kind)), told
             except ValueError:
-                problem = f"{text} is no JSON"
+                problem = "write true or false" if kind.bare == BOOLEAN else f"{text} is no JSON"
             except TypeMismatch as error:
                 problem = str(error)
         raise self.fail(f"the default does not fit {kind.text}: {problem}", start=start, width=len(before))

@@ -86,6 +86,27 @@ STAGE_KEYS: Mapping[str, StageKey] = {
 }
 
 
+FOREIGN_BODIES: Mapping[str, str] = {
+    **dict.fromkeys(("python", "function", "code", "script", "call"), "a function is called by run: package.module:function"),
+    **dict.fromkeys(("workflow", "include", "import", "call_workflow"), "another workflow stands in 'uses'"),
+    **dict.fromkeys(("llm", "ask", "message", "messages", "user"), "a question to a model stands in 'prompt'"),
+    **dict.fromkeys(("command", "cmd", "bash"), "a program is started by a function ('run')"),
+}
+FOREIGN_STAGE_KEYS: Mapping[str, str] = {
+    **FOREIGN_BODIES,
+    **dict.fromkeys(("depends_on", "dependencies", "after", "requires"), "stages that come first stand in 'needs'"),
+    **dict.fromkeys(("if", "condition", "unless"), "a condition stands in 'when'"),
+    **dict.fromkeys(("foreach", "for_each", "for", "loop", "map", "matrix", "items"), "once per element: 'each'"),
+    **dict.fromkeys(("concurrency", "max_parallel", "workers"), "elements at a time: 'parallel', with 'each'"),
+    **dict.fromkeys(("input", "inputs", "args", "arguments", "parameters", "variables"), "arguments stand in 'with'"),
+    **dict.fromkeys(("on_failure", "continue_on_error", "ignore_errors"), "write on_error: continue"),
+    **dict.fromkeys(("retries", "max_retries", "attempts"), "write retry: 2, or {max: 2, backoff: 5s}"),
+    **dict.fromkeys(("temperature", "max_tokens", "top_p", "seed", "stop"), "it stands in 'params'"),
+    **dict.fromkeys(("schema", "response_format", "output_schema", "returns", "type"), "what comes out stands in 'output'"),
+}
+"""Words of other tools, and how the same is said here."""
+
+
 def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]]) -> bool:
     """Say whether ``body`` takes the stage key ``key``; ``plugin_takes`` says it for plugins' bodies."""
     bodies = STAGE_KEYS[key].bodies

@@ -127,7 +127,7 @@ def test_hundred_levels_are_allowed(parser):
         ("a: " + "9" * 400, "f.yaml:1:4", "this number is too large", "quotes"),
         ("a: @x\n", "f.yaml:1:4", "text cannot begin with '@'", '"@x"'),
         ("a: 'x\n", "f.yaml:1:4", "a quote that is not closed", ""),
-        ("a: [1, 2\nb: 1\n", "f.yaml:2:2", "a '[' that is not closed", ""),
+        ("a: [1, 2\nb: 1\n", "f.yaml:2:2", "a '[' (in line 1) that is not closed", ""),
         ("a: {b: 1\n", "f.yaml:1:4", "a '{' that is not closed", ""),
         ("a\nb: 1\n", "f.yaml:2:2", "a ':' where no key can stand", "indentation"),
         ("a:\n  - x\n b: 1\n", "f.yaml:3:2", "", "indentation"),

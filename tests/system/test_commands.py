@@ -90,8 +90,8 @@ def test_validate_needs_no_secrets(folder):
     validated, ran = folder.flowcraft("validate", "flow.yaml"), folder.flowcraft("run", "flow.yaml")
 
     assert (validated.code, ran.code) == (0, 2)
-    assert "flow.yaml:2:7: warning: the environment name 'SECRET_THAT_CI_LACKS' is not set" in validated.err
-    assert "flow.yaml:2:7: the environment name 'SECRET_THAT_CI_LACKS' is not set" in ran.err
+    assert "flow.yaml:2:15: warning: the environment name 'SECRET_THAT_CI_LACKS' is not set" in validated.err
+    assert "flow.yaml:2:15: the environment name 'SECRET_THAT_CI_LACKS' is not set" in ran.err
 
 
 def test_schema_is_a_json_schema(folder):

@@ -161,7 +161,7 @@ def test_functions(text, expected):
         ("'\\ud800'", "lone surrogate", "", 0),
         ("'abc", "a quote that is not closed", "", 0),
         ("(text", "a '(' that is not closed", "", 0),
-        ("text)", "unmatched", "", 4),
+        ("text)", "that was not opened", "", 4),
         ("text number", "'number' was not expected here", "", 5),
         ("number >", "ends too early", "", 7),
         ("text if yes", "'if' without 'else'", "", 0),

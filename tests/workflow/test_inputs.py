@@ -218,3 +218,31 @@ def test_workflow_without_inputs_says_so(folder):
     workflow = folder.load("stages: {a: {prompt: hello}}\n")
 
     assert problems(bind_inputs, workflow, {"x": 1}) == ["unknown input 'x'; the workflow takes no inputs"]
+
+
+def test_json_file_of_inputs_may_write_any_character_by_escapes(folder):
+    workflow = folder.load('inputs: {x: string}\nstages: {a: {prompt: "${{ inputs.x }}"}}\n')
+    file = folder.write("inputs.json", r'{"x": "\u043f \ud83d\ude00"}')
+
+    assert parse_inputs(workflow, [], file=file) == {"x": "п 😀"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "heart"),
+    [
+        ('{"x": 1,\n y}', "inputs.json:2:2", "this is not JSON"),
+        ('{"x": NaN}', "inputs.json", "this is not JSON"),
+        (b'{"x": "\xff"}', "inputs.json", "this is not JSON"),
+        ('["x"]', "inputs.json:1:1", "a mapping of names and values"),
+    ],
+)
+def test_json_file_of_inputs_that_is_none_is_refused(folder, text, place, heart):
+    workflow = folder.load('inputs: {x: string}\nstages: {a: {prompt: "${{ inputs.x }}"}}\n')
+    file = folder.write("inputs.json", text)
+
+    with pytest.raises(WorkflowError) as raised:
+        parse_inputs(workflow, [], file=file)
+
+    (problem,) = raised.value.problems
+    assert problem.place.endswith(place)
+    assert heart in problem.message

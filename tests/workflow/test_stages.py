@@ -402,3 +402,31 @@ def test_name_defaults_to_the_files_stem_and_x_keys_are_ignored(folder):
 
     assert (workflow.name, workflow.description, workflow.version) == ("flow", "What it is.", 1)
     assert folder.load("name: Мой поток\nstages: {a: {prompt: hello}}\n").name == "Мой поток"
+
+
+def test_wrong_needs_are_told_at_their_places_behind_a_repeated_name(folder):
+    problems = folder.problems("stages:\n  a: {prompt: x}\n  b: {prompt: x, needs: [a, a, zz, b]}\n")
+
+    assert [(problem.column, problem.message) for problem in problems] == [
+        (29, "'a' stands twice"),
+        (32, "unknown stage 'zz'"),
+        (36, "stage 'b' needs itself: a circle"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("depends_on: [a]", "stand in 'needs'"),
+        ("if: a", "stands in 'when'"),
+        ("foreach: a", "'each'"),
+        ("inputs: {a: 1}", "stand in 'with'"),
+        ("retries: 3", "write retry: 2"),
+        ("temperature: 0", "stands in 'params'"),
+        ("response_format: x", "stands in 'output'"),
+    ],
+)
+def test_words_of_other_tools_lead_to_ours(folder, key, hint):
+    (problem,) = folder.problems(f"stages: {{a: {{prompt: x, {key}}}}}\n")
+
+    assert hint in problem.hint
