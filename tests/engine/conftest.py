@@ -100,8 +100,12 @@ def fail_until(path):
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.chdir(tmp_path)
     made = Project(tmp_path)
     made.steps(NOTE)
-    return made
+    yield made
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if not place.startswith(str(tmp_path))]
