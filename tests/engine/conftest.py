@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ class Project:
         async with self.open() as flow:
             return await flow.resume(run)
 
+    def forget(self) -> None:
+        """Forget the modules of this folder, as a new process would."""
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(self.path)):
+                del sys.modules[name]
+
     def marks(self) -> list[str]:
         """What functions noted down, in order."""
         log = self.path / "log.txt"
@@ -105,7 +112,5 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     made = Project(tmp_path)
     made.steps(NOTE)
     yield made
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+    made.forget()
     sys.path[:] = [place for place in sys.path if not place.startswith(str(tmp_path))]

@@ -48,11 +48,7 @@ async def test_mended_code_is_taken_and_said_once(project):
           bad: {needs: [before], run: "steps:fail"}
     """)
     code = (project.path / "steps.py").read_text().replace('raise ValueError(f"cannot {word}")', "return 'mended'")
-    # As a new process would: the module is imported anew.
-    import sys
-
-    for name in [name for name in sys.modules if name.startswith("_flowcraft_")]:
-        del sys.modules[name]
+    project.forget()
     project.steps(code)
     project.events.clear()
 
