@@ -232,7 +232,8 @@ class StageRunner:
         except Exception as error:
             if not is_failure(error):
                 raise
-            return None, await self._failed(unit, error, time.monotonic() - begun)
+            goes = self.book.goes(path, _goes_before(piece)) + 1
+            return None, await self._failed(unit, error, goes, time.monotonic() - begun)
         return await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun), ""
 
     def _unit(self, path: str, scope: Mapping[str, Any]) -> Unit:
@@ -259,7 +260,7 @@ class StageRunner:
     async def _goes(self, unit: Unit, failed: Piece | None) -> Kept:
         """Repeat the body until it succeeds or ``retry`` is used up, all of it within ``timeout``."""
         # A stage that failed for good gets as many goes again; a kill between two goes gives none back.
-        before = int(json.loads(failed.result).get("goes", 1)) if failed is not None and failed.state == "failed" else 0
+        before = _goes_before(failed)
         first = self.book.goes(unit.path, before) + 1
         last = max(before + 1 + self.stage.retry.max, first)
         seconds = unit.rendered.timeout
@@ -280,7 +281,6 @@ class StageRunner:
                 return await self._body(unit, go, deadline)
             except Exception as error:
                 if go == goes[-1] or not is_failure(error) or isinstance(error, TimedOut):
-                    error.__dict__["goes"] = go
                     raise
                 await self._pause(unit, go, go - goes[0], error)
         raise AssertionError("a go either returns or raises")
@@ -327,14 +327,14 @@ class StageRunner:
             raise StageFailed("the body was cancelled from within", run=self.book.run, stage=unit.path) from None
         return self.book.kept(unit.path, value if self._output is None else self._output.check(plain(value)))
 
-    async def _failed(self, unit: Unit, error: Exception, seconds: float) -> str:
+    async def _failed(self, unit: Unit, error: Exception, goes: int, seconds: float) -> str:
         """Record the final failure; return its message under ``on_error: continue``, else raise it."""
         failed = error.stage if isinstance(error, StageFailed) else ""
         inner = isinstance(self.stage.body, Uses) and bool(failed) and failed.startswith(unit.path)
         message = self._told(error)
         if self.stage.on_error == "continue" or not inner:
             # What failed inside is recorded there, and it is there that a resumed run goes on.
-            result = self.book.kept(unit.path, {"error": message, "goes": getattr(error, "goes", 1)})
+            result = self.book.kept(unit.path, {"error": message, "goes": goes})
             await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
         if self.stage.on_error == "continue":
             return message
@@ -364,6 +364,11 @@ class StageRunner:
             seconds=report.seconds,
             errors=len(report.errors),
         )
+
+
+def _goes_before(piece: Piece | None) -> int:
+    """Return after how many goes the failure that ``piece`` records was final; 0 where it records none."""
+    return int(json.loads(piece.result)["goes"]) if piece is not None and piece.state == "failed" else 0
 
 
 def _behind(path: str) -> str:

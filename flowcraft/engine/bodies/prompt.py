@@ -46,7 +46,7 @@ class PromptBody(StageBody):
 
 
 def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``params`` as fields of a request; what no field is for goes into ``extra``."""
+    """Return ``params`` as fields of a request; what no field is for (``min_p``, ``grammar``) goes into ``extra``."""
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in params.items():
@@ -61,5 +61,5 @@ def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
         else:
             known[name] = tuple(value) if isinstance(value, list) else value
     if extra:
-        known["extra"] = extra
+        known["extra"] = {**extra, **known.get("extra", {})}
     return known
