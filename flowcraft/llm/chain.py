@@ -193,7 +193,9 @@ class Chain:
             ledger=[],
         )
         filled = {name: value for name, value in self._params.items() if getattr(question, name) in (None, "", (), {})}
-        return replace(question, scope=scope, **filled, **_checked(params))
+        if question.extra and "extra" in self._params:
+            filled["extra"] = {**self._params["extra"], **question.extra}
+        return replace(question, scope=scope, **{**filled, **_checked(params)})
 
 
 def _checked(params: Mapping[str, Any]) -> Mapping[str, Any]:

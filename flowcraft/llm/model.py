@@ -79,18 +79,19 @@ class ProviderLLM:
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """Answer ``request``; raises ProviderError."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        until = _earliest(began + self._limits.timeout, request.scope.until)
+        asked = began = loop.time()
+        until = _earliest(asked + self._limits.timeout, request.scope.until)
         limit = asyncio.timeout_at(until)
         try:
             async with limit:
-                provider = self._source.made or self._source.get()
-                if self._model == FIRST_LISTED:
-                    await self._ask_for_model(provider)
+                provider = self._source.made
+                if provider is None or self._model == FIRST_LISTED:
+                    provider = await self._prepared()
+                    began = loop.time()
                 response = await provider.chat(self._model, request)
             return self._answer(response, loop.time() - began, None)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
-            failure = self._own(error, f"no answer within {until - began:.3g} s" if limit.expired() else "")
+            failure = self._own(error, f"no answer within {until - asked:.3g} s" if limit.expired() else "")
         raise failure
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
@@ -102,9 +103,11 @@ class ProviderLLM:
         text: list[str] = []
         try:
             async with limit:
-                provider = self._source.made or self._source.get()
-                if self._model == FIRST_LISTED:
-                    await self._ask_for_model(provider)
+                provider = self._source.made
+                if provider is None or self._model == FIRST_LISTED:
+                    provider = await self._prepared()
+                    began = loop.time()
+                    watch = _Watch(self._limits, request, began)
             watch.streams(type(provider).stream is not Provider.stream)
             async with aclosing(provider.stream(self._model, request)) as events:
                 while True:
@@ -130,6 +133,14 @@ class ProviderLLM:
             yield done
             return
         raise failure
+
+    async def _prepared(self) -> Provider:
+        """Return the provider, ready to be asked, and know which model is meant."""
+        provider = self._source.get()
+        await provider.prepare()
+        if self._model == FIRST_LISTED:
+            await self._ask_for_model(provider)
+        return provider
 
     async def _ask_for_model(self, provider: Provider) -> None:
         if type(provider).list_models is Provider.list_models:

@@ -61,6 +61,9 @@ class Provider:
             yield ToolCallEvent(index, call)
         yield Done(response)
 
+    async def prepare(self) -> None:
+        """Load what the first call needs, such as an SDK, without blocking the loop. No model's time is spent on it."""
+
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server says it has; empty where it cannot say."""
         return ()

@@ -103,6 +103,13 @@ class Whole(Fake):
     stream = Provider.stream
 
 
+class Heavy(Fake):
+    """Has something to load."""
+
+    async def prepare(self) -> None:
+        await asyncio.sleep(7)
+
+
 class Offline(Fake):
     name = "offline"
     offline = True
@@ -147,13 +154,14 @@ class FakeRegistry(Registry):
 
 class Made:
     def __init__(self, provider: Provider) -> None:
-        self.made: Provider | None = provider
+        self.made: Provider | None = None
+        self.provider = provider
         self.section = ProviderSection(name=provider.section)
         self.secrets: frozenset[str] = frozenset()
 
     def get(self) -> Provider:
-        assert self.made is not None
-        return self.made
+        self.made = self.provider
+        return self.provider
 
 
 class Stage:
@@ -217,6 +225,7 @@ def acts() -> Any:
         slow = Slow
         cut = Cut
         whole = Whole
+        heavy = Heavy
 
     return Acts
 

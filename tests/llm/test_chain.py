@@ -12,7 +12,7 @@ from flowcraft.attempts import Usage
 from flowcraft.llm.base import rescoped
 from flowcraft.llm.chain import ChainLabels
 from flowcraft.llm.model import cost
-from flowcraft.plugin import LLM, ChatRequest, ChatResponse, Message, ModelInfo, Price, Scope
+from flowcraft.plugin import LLM, ChatRequest, ChatResponse, Message, ModelInfo, Price, Scope, collect
 
 pytestmark = pytest.mark.unit
 
@@ -83,6 +83,16 @@ async def test_answers_are_named_timed_and_priced(staged: Any, acts: Any) -> Non
     response = await stage.chain.chat("hi")
     assert (response.model, response.provider, response.seconds, response.usd) == ("a", "fake", 3, 2.5)
     assert response.spent_usd == 2.5
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_a_provider_loads_first_is_no_models_time(staged: Any, acts: Any, streamed: bool) -> None:
+    stage = staged({"a": [acts.slow(3, "hello")]}, kind=acts.heavy)
+    response = await (collect(stage.chain.stream("hi")) if streamed else stage.chain.chat("hi"))
+    assert asyncio.get_running_loop().time() == 10
+    assert (response.seconds, response.attempts[0].seconds) == (3, 3)
+    response = await stage.chain.chat("hi")
+    assert asyncio.get_running_loop().time() == 13
 
 
 async def test_a_price_that_the_provider_tells_holds(staged: Any) -> None:

@@ -28,6 +28,14 @@ REUSED: ContextVar[bool] = ContextVar("flowcraft_openai_reused", default=False)
 T = TypeVar("T")
 
 
+def load() -> None:
+    """Import what clients are made of; it takes a second the first time."""
+    import aiohttp  # noqa: F401
+    import openai
+
+    _ = openai.AsyncOpenAI, openai.DefaultAioHttpClient
+
+
 class Client:
     """Sends bodies and returns what came back as plain data. Raises our errors only."""
 

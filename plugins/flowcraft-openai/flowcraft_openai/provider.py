@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class OpenAIProvider(Provider):
     Config = OpenAIConfig
     capabilities = Capabilities(stream=True, system=True, list_models=True, cache_hints=False)
     config: OpenAIConfig
+    _loaded = False
 
     async def chat(self, model: str, request: ChatRequest) -> ChatResponse:
         """Answer ``request`` by ``model``."""
@@ -46,6 +48,11 @@ class OpenAIProvider(Provider):
         for event in reader.done():
             yield event
 
+    async def prepare(self) -> None:
+        """Load the SDK, on a thread: it takes a second."""
+        await asyncio.to_thread(_load)
+        self._loaded = True
+
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the models that the server lists, with what it says of them."""
         client = await self._client()
@@ -62,11 +69,18 @@ class OpenAIProvider(Provider):
             return
 
     async def _client(self) -> Client:
+        if not self._loaded:
+            await self.prepare()
         client: Client = await self.client(self._make_client)
         return client
 
     def _make_client(self) -> Client:
-        # Imported on first use: the SDK takes a second to load.
         from flowcraft_openai.client import Client
 
         return Client(self.config, self.timeouts)
+
+
+def _load() -> None:
+    from flowcraft_openai.client import load
+
+    load()
