@@ -51,7 +51,9 @@ async def test_what_one_vendor_has_is_filled_in_too(staged: Any) -> None:
     stage = staged({"a": ["hello"]}, params={"extra": {"min_p": 0.05}})
     await stage.chain.chat("hi")
     await stage.chain.chat(ChatRequest(messages=(Message.user("hi"),)))
-    assert [request.extra for _, request in stage.fake.asked] == [{"min_p": 0.05}] * 2
+    await stage.chain.chat(ChatRequest(messages=(Message.user("hi"),), extra={"grammar": "root ::= x"}))
+    told = [request.extra for _, request in stage.fake.asked]
+    assert told == [{"min_p": 0.05}, {"min_p": 0.05}, {"min_p": 0.05, "grammar": "root ::= x"}]
 
 
 async def test_an_unknown_param_is_refused(staged: Any) -> None:
