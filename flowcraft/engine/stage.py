@@ -95,6 +95,9 @@ class StageRunner:
                 raise
             message = self._told(error)
             self._end("failed", message)
+            if self.stage.on_error == "continue":  # a condition or a list that could not be worked out
+                self.frame.values[self.stage.name] = None
+                return not self.frame.stopping
             self.frame.fail(StageFailed(message, run=self.book.run, stage=getattr(error, "stage", "") or self.path))
             return False
         self.frame.values[self.stage.name] = value

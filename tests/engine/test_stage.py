@@ -79,6 +79,26 @@ async def test_each_over_what_is_no_list_fails_and_says_so(project):
     assert "each: a list is needed, not an object" in result.error
 
 
+@pytest.mark.parametrize("broken", ["each: inputs.thing", "when: inputs.thing.a > 'x' and inputs.thing.a.b > 1"])
+async def test_list_or_condition_that_fails_is_let_pass_by_continue(project, broken):
+    result = await project.run(
+        f"""
+        inputs: {{thing: any}}
+        stages:
+          odd:
+            {broken}
+            run: steps:note
+            with: {{word: a}}
+            on_error: continue
+          behind: {{run: "steps:note", with: {{word: "[${{{{ odd }}}}]"}}}}
+    """,
+        thing={"a": 1},
+    )
+
+    assert result.outputs == {"behind": "[]"}
+    assert result.stages["odd"]["state"] == "failed"
+
+
 async def test_when_that_mentions_item_is_asked_per_element(project):
     result = await project.run("""
         stages:
