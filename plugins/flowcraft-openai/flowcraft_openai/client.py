@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from flowcraft.plugin import Timeouts
 from flowcraft_openai.config import OpenAIConfig
@@ -50,20 +52,22 @@ class Client:
         transport = openai.DefaultAioHttpClient(
             timeout=timeout, limits=http.Limits(max_connections=1000, keepalive_expiry=KEEP_ALIVE)
         )
+        base_url, headers = _without_credentials(config.base_url)
         key = config.api_key.get_secret_value() if config.api_key else ""
+        headers = {**headers, **({"Authorization": f"Bearer {key}"} if key else {}), **config.headers}
         # Given here, and not as api_key, the key cannot be replaced by OPENAI_* variables that are meant for another server.
         self._sdk = openai.AsyncOpenAI(
             api_key=key or "none",
-            base_url=config.base_url,
+            base_url=base_url,
             max_retries=0,
             timeout=timeout,
-            default_headers={**({"Authorization": f"Bearer {key}"} if key else {}), **config.headers},
+            default_headers=headers,
             http_client=transport,
         )
         self._sdk.organization = config.organization
         self._sdk.project = config.project
-        own = any(name.lower() == "authorization" for name in config.headers)
-        self._options: Any = {} if key or own else {"headers": {"Authorization": openai.Omit()}}
+        authorized = any(name.lower() == "authorization" for name in headers)
+        self._options: Any = {} if authorized else {"headers": {"Authorization": openai.Omit()}}
         self._failures = (openai.OpenAIError, http.HTTPError, http.StreamError, aiohttp.ClientError, OSError, ValueError)
         self._lost = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
         self._stream_cls = openai.AsyncStream[object]
@@ -134,3 +138,13 @@ class Client:
         trace.freeze()
         inner.client = make()
         inner.client.trace_configs.append(trace)
+
+
+def _without_credentials(base_url: str) -> tuple[str, dict[str, str]]:
+    """Return the address without the user and password in it, and the header that tells them: addresses are logged."""
+    url = urlsplit(base_url)
+    if url.username is None and url.password is None:
+        return base_url, {}
+    told = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
+    bare = url._replace(netloc=url.netloc.rpartition("@")[2])
+    return urlunsplit(bare), {"Authorization": f"Basic {base64.b64encode(told.encode()).decode()}"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from typing import Any
@@ -66,6 +67,17 @@ async def test_key_and_headers_are_sent(server: FaultServer, make: Any) -> None:
     headers = server.requests[-1].headers
     assert headers["authorization"] == "Bearer sk-test"
     assert (headers["openai-organization"], headers["openai-project"], headers["x-team"]) == ("org-1", "p-1", "blue")
+
+
+@pytest.mark.parametrize(("key", "sent"), [(None, "Basic bWU6cGFzcy93b3JkLXNlY3JldA=="), ("sk-test", "Bearer sk-test")])
+async def test_credentials_in_the_address_are_a_header_and_in_no_log(
+    server: FaultServer, make: Any, caplog: pytest.LogCaptureFixture, key: str | None, sent: str
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await make(base_url=server.url.replace("//", "//me:pass%2Fword-secret@"), api_key=key).chat("model-a", ASK)
+    assert server.requests[-1].headers["authorization"] == sent
+    assert server.root in caplog.text
+    assert "word-secret" not in caplog.text
 
 
 async def test_the_environments_key_goes_to_nobody_else(
