@@ -195,8 +195,6 @@ class Chain:
         filled = {name: value for name, value in self._params.items() if getattr(question, name) in (None, "", (), {})}
         if question.extra and "extra" in self._params:
             filled["extra"] = {**self._params["extra"], **question.extra}
-        if question.extra and "extra" in self._params:
-            filled["extra"] = {**self._params["extra"], **question.extra}
         return replace(question, scope=scope, **{**filled, **_checked(params)})
 
 

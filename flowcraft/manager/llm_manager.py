@@ -138,7 +138,7 @@ class LLMManager:
             "tier": choice.tier,
             "roles": [[role, list(names)] for role, names in choice.roles if role != OFFLINE] if named else [],
             "strategy": self.settings.llm.strategy,
-            "params": self._params(),
+            "params": self.settings.llm.params.request(),
         }
 
     def with_settings(self, settings: Settings) -> LLMManager:
@@ -296,7 +296,7 @@ class LLMManager:
             order=order or llm.order,
             mode=llm.structured.mode if llm.structured.mode in ("native", "text") else "auto",
             repair=llm.structured.repair,
-            params=self._params(),
+            params=self.settings.llm.params.request(),
             require=require,
             allow=allow,
             notes=notes,
@@ -325,10 +325,6 @@ class LLMManager:
             spec, models=self._models(self.settings.chain_for(model=name)), repair=False, params={}, require=frozenset()
         )
         return compose(mending, self._workshop).llm
-
-    def _params(self) -> dict[str, Any]:
-        given = self.settings.llm.params.model_dump(exclude_none=True, exclude={"stream"})
-        return {name: value for name, value in given.items() if value not in ((), {})}
 
     def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
         if strategy not in STRATEGIES:

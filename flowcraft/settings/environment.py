@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from flowcraft.errors import Problem
 from flowcraft.settings.origins import Layer, Origin, Path, secret_name, secret_path
+from flowcraft.source import did_you_mean
 
 PREFIX = "FLOWCRAFT_"
 FILE_VARIABLE = "FLOWCRAFT_SETTINGS"
@@ -282,7 +283,9 @@ def _read_nested(
 ) -> None:
     path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
     if path[0] not in sections:
-        found.ignored.append(Ignored(name=name, kind=kind, key=name, value=text, reason=f"settings have no {path[0]!r}"))
+        hint = did_you_mean(path[0], sections)
+        reason = f"settings have no {path[0]!r}" + (f"; {hint}" if hint else "")
+        found.ignored.append(Ignored(name=name, kind=kind, key=name, value=text, reason=reason))
         return
     value: Any = text
     if text.lstrip()[:1] in ("{", "["):

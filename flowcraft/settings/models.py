@@ -119,10 +119,19 @@ class Params(Section):
     frequency_penalty: float | None = Field(None, description="against what was mentioned often")
     logprobs: bool | None = Field(None, description="ask for log probabilities")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="alternatives for each token")
+    min_p: Share | None = Field(None, description="least share of the likeliest token's probability; where a server has it")
+    grammar: str | None = Field(None, description="a GBNF grammar of the answer, where a server has it")
     stream: bool | None = Field(None, description="let answers come as streams")
     extra: Annotated[dict[str, Any], BeforeValidator(_empty_mapping)] = Field(
         default_factory=dict, description="what one vendor alone has; passed through"
     )
+
+    def request(self) -> dict[str, Any]:
+        """Return what is set, as fields of a request; what no field is for goes into ``extra``."""
+        given = self.model_dump(exclude_none=True, exclude={"stream"})
+        extra = {name: given.pop(name) for name in ("min_p", "grammar") if name in given}
+        given["extra"] = {**extra, **given["extra"]}
+        return {name: value for name, value in given.items() if value not in ((), {})}
 
 
 class Judge(Section):

@@ -17,7 +17,6 @@ _NEEDED_BY_PARAMS = {
     "grammar": "gbnf",
     "logprobs": "logprobs",
     "top_logprobs": "logprobs",
-    "n": "n",
     "reasoning": "reasoning",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.schema import LANGUAGE_VERSION
-from flowcraft.workflow.settings_keys import MOST_PARALLEL, MOST_RETRIES
+from flowcraft.workflow.settings_keys import MOST_PARALLEL, MOST_RETRIES, PARAMS
 from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, TOP_KEYS, takes
 
 _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}
@@ -64,7 +64,12 @@ def _named(of: dict[str, Any]) -> dict[str, Any]:
 _SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "minLength": 1},
     "strategy": {"enum": ["single"]},
-    "params": {"type": ["object", "null"]},
+    "params": {
+        "type": ["object", "null"],
+        "properties": {name: {"anyOf": [{"type": [*kinds, "null"]}, _WHOLE_TEMPLATE]} for name, kinds in PARAMS.items()}
+        | {"extra": {"type": ["object", "null"], "description": "What one vendor alone has; passed on as it is."}},
+        "additionalProperties": False,
+    },
     "timeout": _DURATION,
     "retry": {
         "anyOf": [

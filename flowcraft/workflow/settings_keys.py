@@ -15,16 +15,33 @@ from flowcraft.workflow.words import STRATEGIES, later
 MOST_PARALLEL = 10_000
 MOST_RETRIES = 1_000
 
-_PARAMS: Mapping[str, tuple[type, ...]] = {
-    "temperature": (int, float),
-    "top_p": (int, float),
-    "min_p": (int, float),
-    "presence_penalty": (int, float),
-    "frequency_penalty": (int, float),
-    "max_tokens": (int,),
-    "seed": (int,),
-    "stop": (str, list),
-    "grammar": (str,),
+_NUMBER, _WHOLE, _TEXT = ("number",), ("integer",), ("string",)
+
+PARAMS: Mapping[str, tuple[str, ...]] = {
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+    "max_tokens": _WHOLE,
+    "stop": ("string", "array"),
+    "seed": _WHOLE,
+    "presence_penalty": _NUMBER,
+    "frequency_penalty": _NUMBER,
+    "logprobs": ("boolean",),
+    "top_logprobs": _WHOLE,
+    "min_p": _NUMBER,
+    "grammar": _TEXT,
+    "reasoning": ("string", "object"),
+    "user": _TEXT,
+    "extra": ("object",),
+}
+"""What ``params`` may hold, and of which JSON types each is. What one vendor alone has stands in ``extra``."""
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "number": ((int, float), "a number"),
+    "integer": ((int,), "a whole number"),
+    "string": ((str,), "text"),
+    "array": ((list,), "a list"),
+    "boolean": ((bool,), "true or false"),
+    "object": ((dict,), "a mapping"),
 }
 
 
@@ -67,7 +84,7 @@ def _strategy(reading: Reading, path: Path, data: Any) -> None:
 
 
 def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Template | None:
-    if isinstance(data, str) and OPENING in data and stage:
+    if _has_template(data) and stage:
         return reading.template(path, data, "model", stage)
     name = reading.plain(path, data, "'model'")
     if isinstance(data, str) and not name.strip():
@@ -76,25 +93,38 @@ def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Templat
 
 
 def _params(reading: Reading, path: Path, data: Any, stage: str) -> Mapping[str, Value]:
-    params = reading.mapping(path, data, "'params'")
-    for name, value in params.items():
-        kinds = _PARAMS.get(name)
-        templated = isinstance(value, str) and OPENING in value
-        if kinds and not templated and (isinstance(value, bool) or not isinstance(value, (*kinds, type(None)))):
-            wanted = {int: "a whole number", str: "text"}.get(kinds[0], "a number")
-            wanted = "a number" if float in kinds else wanted
+    params: dict[str, Value] = {}
+    for name, value in reading.mapping(path, data, "'params'").items():
+        kinds = PARAMS.get(name)
+        if kinds is None:
+            hint = did_you_mean(name, PARAMS) or f"what one vendor alone has stands in 'extra': {{{name}: ...}}"
+            reading.problem((*path, name), f"unknown key '{name}' in 'params'", hint, key=True)
+        elif not (value is None or (_has_template(value) and kinds != ("object",)) or _is_one_of(value, kinds)):
+            wanted = " or ".join(_KINDS[kind][1] for kind in kinds)
             reading.problem((*path, name), f"'{name}' must be {wanted}, not {plain_kind(value)}")
-    return {name: reading.value((*path, name), value, "params", stage) for name, value in params.items()}
+        else:
+            params[name] = reading.value((*path, name), value, "params", stage)
+    return params
+
+
+def _has_template(value: Any) -> bool:
+    return isinstance(value, str) and OPENING in value
+
+
+def _is_one_of(value: Any, kinds: tuple[str, ...]) -> bool:
+    if isinstance(value, bool):
+        return "boolean" in kinds
+    return any(isinstance(value, _KINDS[kind][0]) for kind in kinds)
 
 
 def _timeout(reading: Reading, path: Path, data: Any, stage: str) -> float | Template | None:
-    if isinstance(data, str) and OPENING in data:
+    if _has_template(data):
         return _whole(reading, path, data, "timeout", stage)
     return reading.duration(path, data, "'timeout'")
 
 
 def _parallel(reading: Reading, path: Path, data: Any, stage: str) -> int | Template | None:
-    if isinstance(data, str) and OPENING in data:
+    if _has_template(data):
         return _whole(reading, path, data, "parallel", stage)
     return reading.whole_number(path, data, "'parallel'", 1, MOST_PARALLEL)
 

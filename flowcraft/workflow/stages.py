@@ -169,7 +169,7 @@ class StageReader:
         timed = body != "uses"
         return StageSettings(
             model=own.model,
-            params={**defaults.params, **own.params} if params else {},
+            params=_completed(own.params, defaults.params) if params else {},
             timeout=own.timeout if own.timeout is not None or not timed else defaults.timeout,
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,
@@ -305,6 +305,12 @@ def finished(draft: Draft, *, depends: tuple[str, ...], mentions: frozenset[str]
         mentions_run="run" in mentions,
         position=reading.document.position(("stages", draft.name), key=True),
     )
+
+
+def _completed(own: Mapping[str, Value], defaults: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return ``own`` params over ``defaults``; ``extra`` is completed key by key."""
+    extra = {**(defaults.get("extra") or {}), **(own.get("extra") or {})}
+    return {**defaults, **own, **({"extra": extra} if extra else {})}
 
 
 def beside(folder: str, path: str) -> str:

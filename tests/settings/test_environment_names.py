@@ -201,7 +201,8 @@ def test_a_wrong_value_names_the_variable(load: Load, name: str, value: str, mes
 
 def test_an_unknown_name_of_ours_is_told(load: Load) -> None:
     (warning,) = load(env={"FLOWCRAFT_STORGE": "x"}).warnings
-    assert str(warning) == "warning: FLOWCRAFT_STORGE (environment) does nothing: settings have no 'storge'"
+    told = "FLOWCRAFT_STORGE (environment) does nothing: settings have no 'storge'; did you mean 'storage'?"
+    assert str(warning) == f"warning: {told}"
 
 
 def test_a_key_without_its_plugin_configures_nothing_and_is_told(load: Load) -> None:

@@ -227,3 +227,9 @@ def test_the_environment_that_was_read_is_kept(load: Load) -> None:
 def test_what_does_not_act_yet_is_told(load: Load, llm: str, key: str, acts: bool) -> None:
     entries = {entry.key: entry for entry in load(f"llm: {{{llm}}}").explain()}
     assert (entries[key].note == "") is acts
+
+
+def test_params_become_fields_of_a_request(tmp_path):
+    params = Settings(llm={"params": {"temperature": 0, "min_p": 0.1, "stream": True, "extra": {"top_k": 5}}}).llm.params
+
+    assert params.request() == {"temperature": 0.0, "extra": {"min_p": 0.1, "top_k": 5}}

@@ -396,7 +396,7 @@ defaults: {model: chep}
 stages:
   a: {prompt: hello}
   b: {prompt: hello, model: gpt-5-mni}
-  c: {prompt: hello, model: gpt-5-mini, system: Be short., params: {seed: 3, unknown: 1}}
+  c: {prompt: hello, model: gpt-5-mini, system: Be short., params: {seed: 3, extra: {unknown: 1}}}
   d: {prompt: hello, model: "free:form"}
 """
 

@@ -8,8 +8,10 @@ import pytest
 from pydantic import Field
 
 from flowcraft.plugin import BodyOptions, StageBody, Template
+from flowcraft.settings import Params
 from flowcraft.workflow import render_value
 from flowcraft.workflow.schema import Plugin, Prompt, Retry, Run, Uses
+from flowcraft.workflow.settings_keys import PARAMS
 from flowcraft.workflow.words import LATER_STAGE_KEYS, LATER_TOP_KEYS
 
 pytestmark = pytest.mark.unit
@@ -430,3 +432,43 @@ def test_words_of_other_tools_lead_to_ours(folder, key, hint):
     (problem,) = folder.problems(f"stages: {{a: {{prompt: x, {key}}}}}\n")
 
     assert hint in problem.hint
+
+
+def test_params_are_completed_by_defaults_and_extra_key_by_key(folder):
+    workflow = folder.load(
+        """
+        defaults: {params: {temperature: 1, seed: 2, extra: {keep_alive: 1h, top_k: 5}}}
+        stages:
+          a: {prompt: x, params: {temperature: 0, extra: {top_k: 7}}}
+          b: {prompt: x}
+        """
+    )
+    a, b = (stage.params for stage in workflow.stages.values())
+
+    assert a == {"temperature": 0, "seed": 2, "extra": {"keep_alive": "1h", "top_k": 7}}
+    assert b == {"temperature": 1, "seed": 2, "extra": {"keep_alive": "1h", "top_k": 5}}
+
+
+@pytest.mark.parametrize(
+    ("params", "message", "hint"),
+    [
+        ("{temprature: 1}", "unknown key 'temprature' in 'params'", "did you mean 'temperature'?"),
+        ("{num_ctx: 1}", "unknown key 'num_ctx' in 'params'", "what one vendor alone has stands in 'extra': {num_ctx: ...}"),
+        ("{stop: 3}", "'stop' must be text or a list, not a number (3)", ""),
+        ("{logprobs: 1}", "'logprobs' must be true or false, not a number (1)", ""),
+        ("{seed: true}", "'seed' must be a whole number, not a boolean (true)", ""),
+        ("{extra: [x]}", "'extra' must be a mapping, not a list", ""),
+        ("{extra: '${{ inputs.x }}'}", "'extra' must be a mapping, not text", ""),
+    ],
+)
+def test_params_know_their_keys(folder, params, message, hint):
+    for text in (
+        f"stages: {{a: {{prompt: x, params: {params}}}}}\n",
+        f"defaults: {{params: {params}}}\nstages: {{a: {{prompt: x}}}}\n",
+    ):
+        (problem,) = folder.problems(text)
+        assert (problem.message, problem.hint) == (message, hint)
+
+
+def test_settings_and_stages_know_the_same_params():
+    assert set(PARAMS) ^ set(Params.model_fields) == {"reasoning", "user", "stream"}
