@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ class Workshop:
     statistics: Statistics = field(default_factory=Statistics)
     health: HealthBoard = field(default_factory=HealthBoard)
     redactor: Redactor = field(default_factory=Redactor)
+    warn: Callable[[str], None] = lambda text: None
 
 
 def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain:
@@ -62,7 +63,9 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     """
     links = _links(spec, shop, mender)
     orders: dict[str, Order] = {"fastest": fastest(shop.statistics), "cheapest": cheapest}
-    fallback = Fallback(links, shop.recorder, timeout=spec.timeout, order=orders.get(spec.order), require=spec.require)
+    fallback = Fallback(
+        links, shop.recorder, timeout=spec.timeout, order=orders.get(spec.order), require=spec.require, warn=shop.warn
+    )
     return Chain(fallback, links, deadline=spec.deadline, labels=spec.labels, params=spec.params, notes=spec.notes)
 
 

@@ -272,6 +272,7 @@ class LLMManager:
             statistics=self._statistics,
             health=HealthBoard(rules),
             redactor=Redactor(self.settings.secrets),
+            warn=self._warn,
         )
 
     def _add_registered(self, name: str) -> None:
@@ -337,10 +338,14 @@ class LLMManager:
         if order == "best":
             notes.append("order best is not built yet: models are asked as listed")
         for note in notes:
-            if note not in self._said and self._bus is not None:
-                self._said.add(note)
-                self._bus.emit(Said(level="warning", message=note, time=time.time()))
+            self._warn(note)
         return tuple(notes)
+
+    def _warn(self, text: str) -> None:
+        """Say ``text``, once."""
+        if text not in self._said and self._bus is not None:
+            self._said.add(text)
+            self._bus.emit(Said(level="warning", message=text, time=time.time()))
 
 
 def _discovered(settings: Settings) -> Plugins:

@@ -61,6 +61,10 @@ class Capabilities:
         """Return what of ``wanted`` is known to be missing."""
         return frozenset(name for name in wanted if getattr(self, name) is False)
 
+    def unknown(self, wanted: frozenset[str]) -> frozenset[str]:
+        """Return what of ``wanted`` nobody knows."""
+        return frozenset(name for name in wanted if getattr(self, name) is None)
+
 
 CAPABILITY_NAMES = tuple(item.name for item in fields(Capabilities))
 

@@ -167,7 +167,8 @@ class Made:
 class Stage:
     """A chain with everything around it that a test may want to look at."""
 
-    def __init__(self, chain: Chain, fake: Fake, sink: Sink, shop: Workshop) -> None:
+    def __init__(self, chain: Chain, fake: Fake, sink: Sink, shop: Workshop, warnings: list[str]) -> None:
+        self.warnings = warnings
         self.chain = chain
         self.fake = fake
         self.sink = sink
@@ -194,6 +195,7 @@ def staged() -> Callable[..., Stage]:
     ) -> Stage:
         fake = kind(scripts)
         sink = Sink()
+        warnings: list[str] = []
         stand_in = None if offline is None else Offline({"offline": offline}, section="offline")
         registry = FakeRegistry(fake, stand_in, infos or {})
         shop = Workshop(
@@ -202,12 +204,13 @@ def staged() -> Callable[..., Stage]:
             statistics=shop.statistics if shop else Statistics(),
             health=shop.health if shop else HealthBoard(),
             redactor=Redactor(secrets),
+            warn=warnings.append,
         )
         named = models or [("primary", name) for name in scripts]
         if offline is not None:
             named = [*named, ("offline", "offline")]
         spec.setdefault("labels", ChainLabels(tier="test", stage="review", task="coding"))
-        return Stage(compose(ChainSpec(models=tuple(named), **spec), shop), fake, sink, shop)
+        return Stage(compose(ChainSpec(models=tuple(named), **spec), shop), fake, sink, shop, warnings)
 
     return make
 

@@ -248,6 +248,15 @@ async def test_a_chain_without_any_capable_model_says_what_is_missing(staged: An
     assert stage.outcomes(caught.value.attempts) == [("a", "skipped")]
 
 
+async def test_what_is_not_known_is_tried_and_warned_of(staged: Any, info_of: Any) -> None:
+    infos = {"a": info_of("a", tools=False), "b": info_of("b", logprobs=True), "c": info_of("c", tools=True)}
+    stage = staged({"a": ["no"], "b": ["yes"], "c": ["unasked"]}, infos=infos)
+    assert (await stage.chain.chat("hi", logprobs=True, tools=(ToolSpec(name="zoom"),))).text == "yes"
+    assert stage.warnings == ["it is not known whether fake:b can do: tools; it is asked nevertheless"]
+    await stage.chain.chat("hi")
+    assert len(stage.warnings) == 1
+
+
 async def test_what_the_chain_requires_is_asked_of_every_model(staged: Any, info_of: Any) -> None:
     stage = staged({"a": ["no"], "b": ["yes"]}, infos={"a": info_of("a", reasoning=False)}, require=frozenset({"reasoning"}))
     assert (await stage.chain.chat("hi")).text == "yes"

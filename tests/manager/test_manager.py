@@ -211,6 +211,17 @@ def test_settings_come_before_what_a_preset_knows_and_that_before_its_provider(m
     assert [info.sources[name] for name in wanted] == ["settings", "settings", "preset", "settings", "preset", "provider"]
 
 
+async def test_what_is_not_known_of_a_model_is_warned_of_once(managed: Managed) -> None:
+    events: list[Event] = []
+    bus = Bus()
+    bus.subscribe(events.append)
+    async with managed(ROLES, bus=bus) as manager:
+        for stage in ("a", "b", "b"):
+            await manager.llm(stage=stage).chat("hi", logprobs=True)
+    said = [event.message for event in events if isinstance(event, Said)]
+    assert said == ["it is not known whether echo:one can do: logprobs; it is asked nevertheless"]
+
+
 def test_models_lists_the_chain_and_then_the_rest(managed: Managed) -> None:
     rows = managed(ROLES + "    prefix: '>'\n").models()
     assert (rows[0][0], rows[0][1].id) == ("primary", "echo:one")

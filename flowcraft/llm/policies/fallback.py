@@ -45,7 +45,8 @@ class Fallback:
 
     An attempt may take ``timeout`` seconds, and never more than half of what is left until the deadline, so that a model
     that hangs leaves time for those behind it; the last may take all that is left. ``order`` sorts the links of one role,
-    asked at each call. Offline links always come last.
+    asked at each call. Offline links always come last. ``warn`` is told where it is not known whether a model can do what it
+    is asked for.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Fallback:
         timeout: float,
         order: Order | None = None,
         require: frozenset[str] = frozenset(),
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self._warn = warn
         self._links = sorted(links, key=lambda link: link.info.offline)
         self._recorder = recorder
         self._timeout = timeout
@@ -87,6 +90,10 @@ class Fallback:
             if reason or link.llm is None:
                 self._recorder.skip(link.info, link.role, reason, request.scope)
                 continue
+            if turn.wanted and (unknown := link.info.capabilities.unknown(turn.wanted)):
+                self._warn(
+                    f"it is not known whether {link.info.id} can do: {', '.join(sorted(unknown))}; it is asked nevertheless"
+                )
             last = not any(turn.may(other, now) for other in waiting)
             until = turn.until(now, self._timeout, last)
             try:
@@ -119,7 +126,7 @@ class _Turn:
 
     def __init__(self, scope: Scope, wanted: frozenset[str]) -> None:
         self._scope = scope
-        self._wanted = wanted
+        self.wanted = wanted
         self._lacking: set[str] = set()
         self._only_lacking = True
 
@@ -153,7 +160,7 @@ class _Turn:
         return ChainExhausted(attempts=self._scope.ledger)
 
     def _lacks(self, link: Link) -> frozenset[str]:
-        return link.info.capabilities.lacks(self._wanted) if self._wanted else self._wanted
+        return link.info.capabilities.lacks(self.wanted) if self.wanted else self.wanted
 
     def _blocked(self, link: Link, now: float) -> str:
         if link.llm is None:
