@@ -42,7 +42,12 @@ class Bridge:
             raise
 
     def close(self) -> None:
-        """Cancel what still runs, close the loop's generators, end the thread. A later call starts a new one."""
+        """Cancel what still runs, close the loop's generators, end the thread. A later call starts a new one.
+
+        Raises FlowCraftError when called from the bridge's own thread, which cannot wait for its own end.
+        """
+        if threading.current_thread() is self._thread:
+            raise FlowCraftError("the bridge cannot be closed from inside its own loop; close it from the thread that made it")
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None

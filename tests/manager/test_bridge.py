@@ -44,6 +44,17 @@ def test_a_call_from_inside_the_loop_is_refused() -> None:
             bridge.run(inside())
 
 
+def test_the_bridge_cannot_be_closed_from_inside_its_loop() -> None:
+    with Bridge() as bridge:
+
+        async def inside() -> None:
+            bridge.close()
+
+        with pytest.raises(FlowCraftError, match="from inside its own loop"):
+            bridge.run(inside())
+        assert bridge.run(where())[1] == "flowcraft-bridge"
+
+
 def test_closing_cancels_what_runs_and_closes_generators() -> None:
     ended = []
 
