@@ -32,10 +32,11 @@ T = TypeVar("T")
 
 def load() -> None:
     """Import what clients are made of; it takes a second the first time."""
-    import aiohttp  # noqa: F401
-    import openai
-
-    _ = openai.AsyncOpenAI, openai.DefaultAioHttpClient
+    openai = import_module("openai")
+    # The SDK loads its parts when they are first named.
+    for part in ("AsyncOpenAI", "DefaultAioHttpClient"):
+        getattr(openai, part)
+    import_module("aiohttp")
 
 
 class Client:
