@@ -9,6 +9,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -242,6 +243,22 @@ def test_clients_belong_to_their_loop(server: FaultServer, tmp_path: Path) -> No
     assert [asyncio.run(manager.generate_response("hi")).content for _ in range(3)] == ["hello"] * 3
     asyncio.run(manager.aclose())
     assert server.open_connections == 0
+
+
+def test_threads_with_loops_of_their_own_share_a_manager(server: FaultServer, tmp_path: Path) -> None:
+    server.script("a", Fault.failure(503), "hello", Fault.cut("chunk"), "hello")
+    manager = managed(server, tmp_path, ["a", "b"])
+
+    async def ask(number: int) -> set[str]:
+        answers = await asyncio.gather(*(manager.llm().chat(f"call {number}") for _ in range(10)))
+        return {answer.text for answer in answers} - {"hello"}
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda number: asyncio.run(ask(number)), range(8)))
+    assert all(texts <= {f"call {number}"} for number, texts in enumerate(told))
+    assert sum(known.calls for known in manager.statistics()) == server.count()
+    asyncio.run(manager.aclose())
+    server.wait_until(lambda: not server.open_connections)
 
 
 async def test_a_typed_answer_over_the_wire(server: FaultServer, tmp_path: Path) -> None:
