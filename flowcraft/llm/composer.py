@@ -95,5 +95,5 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     llm = Recording(llm, info, role, shop.recorder)
     llm = Breaker(llm, health)
     llm = Retry(llm, health, spec.retries)
-    llm = Structured(llm, info, spec.mode, spec.repair, mender)
+    llm = Structured(llm, info, spec.mode, spec.repair, mender, redactor)
     return Link(llm=llm, info=info, role=role, health=health)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, field_validator
 
-from flowcraft.errors import ChainExhausted, InvalidOutput
+from flowcraft.errors import ChainExhausted, InvalidOutput, LLMError
 from flowcraft.plugin import ChatRequest, ChatResponse, Message, OutputSpec, ToolCall, collect
 
 pytestmark = pytest.mark.unit
@@ -137,6 +138,18 @@ async def test_what_is_wrong_is_told_field_by_field(staged: Any) -> None:
     assert isinstance(cause, InvalidOutput)
     assert [item["field"] for item in cause.details] == ["age", "name"]
     assert (cause.model, cause.provider) == ("a", "fake")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_is_wrong_with_an_answer_quotes_no_secret(staged: Any, streamed: bool) -> None:
+    secret = "sk-very-secret-0123456789"
+    stage = staged({"a": [json.dumps({"name": "Ada", "age": secret})]}, secrets=[secret], repair=False)
+    with pytest.raises(LLMError) as caught:
+        await (collect(stage.chain.stream("who?", output=OUTPUT)) if streamed else stage.chain.chat("who?", output=OUTPUT))
+    told_of = [traceback.format_exception(caught.value), caught.value.attempts, stage.sink.records, caught.value.__cause__]
+    told_of += [getattr(error, "details", ()) for error in (caught.value, caught.value.__cause__)]
+    assert secret not in repr(told_of)
+    assert "age: '***' is not of type 'integer'" in repr(caught.value.attempts)
 
 
 async def test_a_chain_may_mend_what_another_model_wrote(staged: Any) -> None:

@@ -23,6 +23,7 @@ from flowcraft.manager import LLMManager
 from flowcraft.plugin import OutputSpec, TextDelta
 from flowcraft.settings import load_settings
 from flowcraft.testing import Fault, FaultServer, Reply
+from flowcraft_openai.client import load
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +55,7 @@ def server() -> Iterator[FaultServer]:
 def managed(
     server: FaultServer, folder: Path, models: list[str], sinks: Any = (), bus: Bus | None = None, **llm: Any
 ) -> LLMManager:
+    load()  # the SDK takes a second, which is more than some tests give a model
     page = {
         "storage": f"sqlite:///{folder}/calls.db",
         "llm": {"model_roles": {"primary": models}, "retry_attempts": 0, "structured": {"repair": False}, **llm},
@@ -116,7 +118,6 @@ async def test_models_that_hang_before_the_first_byte_do_not_keep_the_healthy_on
         server.script(model, Fault.hang(place))
     server.script("good", "here")
     async with managed(server, tmp_path, ["a", "b", "c", "good"], timeout=0.4, deadline=60) as manager:
-        await manager.llm("local:good").chat("warm up")
         if streamed:
             async with manager.llm().stream("hi") as stream:
                 text = "".join([event.text async for event in stream if isinstance(event, TextDelta)])
@@ -212,7 +213,6 @@ async def test_a_model_that_hangs_does_not_keep_the_healthy_one_from_answering(s
     server.script("stuck", Fault(hang_at="headers"))
     server.script("good", "here")
     async with managed(server, tmp_path, ["stuck", "good"], timeout=0.5, deadline=60) as manager:
-        await manager.llm("local:good").chat("warm up")  # the first call of all loads the SDK, which takes its time
         response = await manager.llm().chat("hi")
         await asyncio.to_thread(server.wait_until, lambda: server.abandoned("stuck") == 1)
     assert [attempt.outcome for attempt in response.attempts] == ["ProviderTimeout", "ok"]

@@ -14,6 +14,7 @@ from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.messages import Message, Text
+from flowcraft.redaction import Redactor
 
 Mode = Literal["auto", "native", "text"]
 
@@ -30,8 +31,17 @@ class Structured:
     mended.
     """
 
-    def __init__(self, inner: LLM, info: ModelInfo, mode: Mode, repair: bool, mender: LLM | None = None) -> None:
+    def __init__(
+        self,
+        inner: LLM,
+        info: ModelInfo,
+        mode: Mode,
+        repair: bool,
+        mender: LLM | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
         self._inner = inner
+        self._redactor = redactor or Redactor()
         self._info = info
         self._repair = repair
         self._mender = mender
@@ -62,8 +72,8 @@ class Structured:
 
     def _fit(self, output: OutputSpec) -> _Fit:
         if self._wraps(output):
-            return _Fit(_wrap(output).schema, wrapped=True)
-        return _Fit(output.schema)
+            return _Fit(_wrap(output).schema, self._redactor, wrapped=True)
+        return _Fit(output.schema, self._redactor)
 
     def _wraps(self, output: OutputSpec) -> bool:
         # What follows schemas by itself follows only those of objects.
@@ -92,16 +102,20 @@ class Structured:
         until = request.scope.until
         limits = {} if until is None else {"deadline": until}
         try:
-            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema), **limits))
+            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema, self._redactor), **limits))
         except LLMError:
             raise failed from None  # what went wrong with the mender stands in the attempts
 
 
 class _Fit:
-    """Puts the value of an answer into ``parsed``, or keeps the answer in ``refused`` and raises InvalidOutput."""
+    """Puts the value of an answer into ``parsed``, or keeps the answer in ``refused`` and raises InvalidOutput.
 
-    def __init__(self, schema: Mapping[str, Any], *, wrapped: bool = False) -> None:
+    What is wrong with an answer quotes it, so secrets are taken out of that.
+    """
+
+    def __init__(self, schema: Mapping[str, Any], redactor: Redactor, *, wrapped: bool = False) -> None:
         self.refused: ChatResponse | None = None
+        self._redactor = redactor
         self._schema = schema
         self._wrapped = wrapped
 
@@ -110,9 +124,10 @@ class _Fit:
             return response
         try:
             value = parse_output(response.text, self._schema)
-        except InvalidOutput:
+        except InvalidOutput as error:
             self.refused = response
-            raise
+            details = self._redactor.value([dict(item) for item in error.details])
+            raise InvalidOutput(self._redactor.text(error.message), details=details) from None
         return replace(response, parsed=value[_WRAPPED] if self._wrapped else value)
 
 
