@@ -13,6 +13,7 @@ from flowcraft.errors import Problem
 from flowcraft.source.offsets import source_offsets
 
 _BREAK = re.compile(r"\r\n|\r|\n")
+_LONGEST = 600
 _WIDEST = 160
 _BEFORE = 60
 
@@ -91,11 +92,11 @@ class Document:
         place = self._place(start, self._width(start, end))
         excerpt, caret = _shown(self.line(place.line), place.column, place.width)
         return Problem(
-            message=message,
+            message=_short(message),
             file=self.name,
             line=place.line,
             column=place.column,
-            hint=hint,
+            hint=_short(hint),
             excerpt=excerpt,
             caret=caret,
             width=place.width,
@@ -141,6 +142,11 @@ class Document:
     def _place(self, start: int, width: int) -> Position:
         line = bisect_right(self._lines, start)
         return Position(self.name, line, start - self._lines[line - 1] + 1, width)
+
+
+def _short(text: str) -> str:
+    """Return a message without the middle of what a file repeats at length."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _shown(line: str, column: int, width: int) -> tuple[str, str]:

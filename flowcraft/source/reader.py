@@ -57,7 +57,9 @@ def decode(text: str | bytes, name: str, error: FileError) -> str:
     if isinstance(text, str) and size <= MAX_BYTES:
         size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
-        message = f"the file has {size / 1e6:.1f} MB; at most 1 MB is read"
+        # Whoever reads files stops one byte behind the limit, and then the size is not known.
+        told = f"{size / 1e6:.1f} MB" if size > MAX_BYTES + 1 else "more than 1 MB"
+        message = f"the file has {told}; at most 1 MB is read"
         raise error(problems=[Problem(message=message, file=name, line=1, column=1)])
     if isinstance(text, bytes):
         text = _utf8(text, name, error)

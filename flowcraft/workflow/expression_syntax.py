@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from flowcraft.source import Position, did_you_mean
 from flowcraft.workflow.expressions import (
@@ -198,32 +198,34 @@ _COMPARISONS: Mapping[type[ast.cmpop], str] = {
 class _Builder:
     """Turns Python's tree into ours, node by node; what is not on the list is refused."""
 
+    makers: ClassVar[Mapping[type[ast.expr], str]] = {
+        ast.Constant: "constant",
+        ast.Name: "name",
+        ast.Attribute: "attribute",
+        ast.Subscript: "subscript",
+        ast.List: "list",
+        ast.BoolOp: "both",
+        ast.UnaryOp: "unary",
+        ast.IfExp: "choice",
+        ast.Compare: "comparison",
+        ast.Call: "call",
+    }
+
     def __init__(self, line: str, indent: int, read_file: ReadFile) -> None:
         self.line = line
         self.indent = indent
         self.read_file = read_file
         self.bytes = None if line.isascii() else line.encode()
-        self.makers: Mapping[type[ast.expr], Callable[[Any, int], Node]] = {
-            ast.Constant: self.constant,
-            ast.Name: self.name,
-            ast.Attribute: self.attribute,
-            ast.Subscript: self.subscript,
-            ast.List: self.list,
-            ast.BoolOp: self.both,
-            ast.UnaryOp: self.unary,
-            ast.IfExp: self.choice,
-            ast.Compare: self.comparison,
-            ast.Call: self.call,
-        }
 
     def build(self, node: ast.expr, depth: int) -> Node:
         place = self.place(node)
         if depth > DEEPEST:
             raise ExpressionError(f"nested deeper than {DEEPEST}", offset=place["start"])
-        make = self.makers.get(type(node))
-        if make is None:
+        maker = self.makers.get(type(node))
+        if maker is None:
             raise self.refused(node)
-        return replace(make(node, depth), **place)
+        made: Node = getattr(self, maker)(node, depth)
+        return replace(made, **place)
 
     def place(self, node: ast.expr) -> dict[str, int]:
         """Return start and end in characters; Python counts bytes."""

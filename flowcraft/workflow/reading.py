@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowcraft.errors import Problem
@@ -46,6 +46,7 @@ class Reading:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.expressions: list[tuple[Expression, Place]] = []
+        self._parsed_before: dict[str, Expression] = {}
 
     def problem(self, path: Path, message: str, hint: str = "", **at: Any) -> None:
         """Keep a problem at ``path``."""
@@ -165,7 +166,10 @@ class Reading:
 
     def _parsed(self, text: str, place: Place) -> Expression:
         position = place.document.position(place.path, offset=place.offset)
-        expression = parse_expression(text, self._read_file, position)
+        known = self._parsed_before.get(text)
+        if known is None:
+            known = self._parsed_before[text] = parse_expression(text, self._read_file)
+        expression = replace(known, position=position)
         self.expressions.append((expression, place))
         return expression
 

@@ -52,7 +52,7 @@ class Links:
 
     mentions: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, set[str]] = field(default_factory=dict)
-    first: dict[tuple[str, str], tuple[Place, int, int]] = field(default_factory=dict)
+    first: dict[tuple[str, str], tuple[Place, Expression | None]] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
 
@@ -129,7 +129,7 @@ class References:
             if name != place.stage:
                 self.links.mentions.setdefault(place.stage, set()).add(name)
             if (place.stage, name) not in self.links.first:
-                self.links.first[place.stage, name] = (place, *_where(expression, name))
+                self.links.first[place.stage, name] = (place, expression)
 
     def _collect_needs(self) -> None:
         for name, draft in self.drafts.items():
@@ -144,7 +144,7 @@ class References:
                 else:
                     self.links.mentions.setdefault(name, set()).add(other)
                     place = Place(document=self.reading.document, path=path, offset=0, key="needs", stage=name)
-                    self.links.first.setdefault((name, other), (place, 0, len(other)))
+                    self.links.first.setdefault((name, other), (place, None))
 
     def _item(self, draft: Draft) -> Type:
         """Return the type of ``item`` in a stage with ``each``."""
@@ -235,7 +235,8 @@ class References:
 
     def _circle(self, circle: list[str]) -> None:
         path = " -> ".join([*circle, circle[0]])
-        place, offset, width = self.links.first[circle[0], circle[1]]
+        place, expression = self.links.first[circle[0], circle[1]]
+        offset, width = _where(expression, circle[1]) if expression is not None else (0, len(circle[1]))
         problem = place.document.problem(
             place.path, f"a circle: {path}", "each waits for the next", offset=place.offset + offset, width=width
         )

@@ -300,7 +300,7 @@ class _Text:
             try:
                 return kind.check(_value(text, kind)), told
             except ValueError:
-                problem = "write true or false" if kind.bare == BOOLEAN else f"{text} is no JSON"
+                problem = "write true or false" if kind.bare == BOOLEAN else f"{_shown(text)} is no JSON"
             except TypeMismatch as error:
                 problem = str(error)
         raise self.fail(f"the default does not fit {kind.text}: {problem}", start=start, width=len(before))
@@ -361,7 +361,14 @@ def _value(text: str, kind: Type) -> Any:
         if "(" in text and _split_description(text)[1]:
             raise ValueError(text)
         return text
-    return json.loads(text, parse_constant=_no_constant)
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(text) from None
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _no_constant(text: str) -> NoReturn:

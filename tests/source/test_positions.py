@@ -120,3 +120,13 @@ def test_plain_text_has_places_too():
 
 def test_warning_says_that_it_is_one():
     assert "f.yaml:1:4: warning: hm" in str(document("a: 1\n").problem(("a",), "hm", warning=True))
+
+
+def test_message_about_endless_text_is_cut():
+    document = read_document("a: 1\n", "f.yaml", WorkflowError)
+
+    problem = document.problem(("a",), "it says " + "x" * 100_000 + " and no more")
+
+    assert problem.message.startswith("it says xxx")
+    assert problem.message.endswith("xxx and no more")
+    assert len(problem.message) < 1000

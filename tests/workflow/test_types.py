@@ -353,3 +353,10 @@ def test_text_of_a_string_subclass_is_plain():
         __slots__ = ()
 
     assert type(STRING.check(Word("x"))) is str
+
+
+def test_default_that_nests_too_deep_is_no_json(folder):
+    (problem,) = folder.problems(f"inputs: {{a: 'any = {'[' * 200_000}'}}\nstages: {{a: {{prompt: x}}}}\n")
+
+    assert "is no JSON" in problem.message
+    assert len(str(problem)) < 1000
