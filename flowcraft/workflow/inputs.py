@@ -6,11 +6,12 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.source import did_you_mean, listed, read_document
 from flowcraft.workflow.schema import Input, Workflow
+from flowcraft.workflow.type_syntax import finite, parse_json
 from flowcraft.workflow.types import Enumeration, ListOf, Scalar, Type, TypeMismatch
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
@@ -66,6 +67,7 @@ def parse_inputs(
         except ValueError as error:
             texts.setdefault(name, [])
             problems.append(Problem(message=f"input '{name}': {error}"))
+        stdin = None if text == "@-" else stdin
     for name, found in texts.items():
         try:
             given[name] = _value(workflow.inputs[name].type, found) if found else None
@@ -99,7 +101,7 @@ def _from_file(file: str | os.PathLike[str] | None) -> dict[str, Any]:
 def _json_file(raw: bytes, name: str) -> Any:
     """Return what a JSON file says: YAML does not know its escapes of characters beyond 16 bits."""
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
+        return parse_json(raw.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         problem = Problem(message=f"this is not JSON: {error.msg}", file=name, line=error.lineno, column=error.colno)
     except (ValueError, RecursionError) as error:
@@ -141,8 +143,10 @@ def _text(text: str, stdin: TextIO | None) -> tuple[str, bool]:
         return text, True
     if text == "@-":
         if stdin is None:
-            raise ValueError("there is no standard input")
+            raise ValueError("there is no standard input, or another input has read it")
         return stdin.read(), False
+    if text == "@":
+        raise ValueError("no path behind '@'; a text that begins with '@' is written '@@'")
     try:
         with open(text[1:], "rb") as file:
             raw = file.read(_LARGEST + 1)
@@ -189,19 +193,16 @@ def _one(kind: Type, text: str) -> Any:
     if isinstance(bare, Scalar) and bare.name == "number":
         if not _NUMBER.fullmatch(stripped):
             raise ValueError(f"'{_short(text)}' is no number")
-        return int(stripped) if _INTEGER.fullmatch(stripped) else float(stripped)
+        return int(stripped) if _INTEGER.fullmatch(stripped) else finite(stripped)
     return _json(text)
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return parse_json(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"'{_short(text)}' is no JSON") from None
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(text)
+        hint = f"""; text stands in quotes: '"{text}"'""" if re.fullmatch(r"[^\W0-9][\w -]{0,30}", text) else ""
+        raise ValueError(f"'{_short(text)}' is no JSON{hint}") from None
 
 
 def _short(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -362,7 +363,7 @@ def _value(text: str, kind: Type) -> Any:
             raise ValueError(text)
         return text
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return parse_json(text)
     except RecursionError:
         raise ValueError(text) from None
 
@@ -371,5 +372,18 @@ def _shown(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
+def parse_json(text: str) -> Any:
+    """Return what strict JSON says: no NaN, no number beyond all limits. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=finite)
+
+
+def finite(text: str) -> float:
+    """Return the number that ``text`` says. Raises ValueError where it is too large."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(text)
+    raise ValueError(f"{text} is no JSON")

@@ -246,3 +246,23 @@ def test_json_file_of_inputs_that_is_none_is_refused(folder, text, place, heart)
     (problem,) = raised.value.problems
     assert problem.place.endswith(place)
     assert heart in problem.message
+
+
+@pytest.mark.parametrize(
+    ("pairs", "heart"),
+    [
+        (["x=hello"], """input 'x': 'hello' is no JSON; text stands in quotes: '"hello"'"""),
+        (["x=1e999"], "input 'x': '1e999' is no JSON"),
+        (["x=[1e999]"], "input 'x': '[1e999]' is no JSON"),
+        (["x=1", "n=1e999"], "input 'n': 1e999 is too large a number"),
+        (["x=@"], "input 'x': no path behind '@'"),
+        (["x=@-", "n=@-"], "input 'n': there is no standard input, or another input has read it"),
+    ],
+)
+def test_wrong_value_is_told_with_what_to_write(folder, pairs, heart):
+    workflow = folder.load('inputs: {x: any, n: number = 1}\nstages: {a: {prompt: "${{ inputs.x }} ${{ inputs.n }}"}}\n')
+
+    with pytest.raises(WorkflowError) as raised:
+        parse_inputs(workflow, pairs, stdin=io.StringIO("1"))
+
+    assert str(raised.value).startswith(heart)
