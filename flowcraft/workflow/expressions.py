@@ -225,10 +225,8 @@ class Comparison(Node):
         return True
 
     def _holds(self, word: str, left: Any, right: Any) -> bool:
-        if word == "==":
-            return bool(left == right)
-        if word == "!=":
-            return bool(left != right)
+        if word in ("==", "!="):
+            return equal(left, right) is (word == "==")
         if word == "in":
             return self._within(left, right)
         if word == "not in":
@@ -246,7 +244,7 @@ class Comparison(Node):
         if right is None:
             return False
         if isinstance(right, list | tuple):
-            return left in right
+            return any(equal(left, element) for element in right)
         if isinstance(right, Mapping):
             return isinstance(left, str) and left in right
         if isinstance(right, str):
@@ -255,6 +253,11 @@ class Comparison(Node):
             if isinstance(left, str):
                 return left in right
         raise self.fail(f"'in' cannot look for {kind(left)} in {kind(right)}")
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Say whether two values are the same; unlike in Python, true is not 1."""
+    return bool(left == right) and isinstance(left, bool) is isinstance(right, bool)
 
 
 def kind(value: Any) -> str:
