@@ -114,10 +114,10 @@ async def test_every_model_of_a_role_comes_before_the_next_role(server: FaultSer
 async def test_models_that_hang_before_the_first_byte_do_not_keep_the_healthy_one_from_answering(
     server: FaultServer, tmp_path: Path, streamed: bool, place: Any
 ) -> None:
-    for model in ("a", "b", "c"):
+    for model in ("a", "b"):
         server.script(model, Fault.hang(place))
     server.script("good", "here")
-    async with managed(server, tmp_path, ["a", "b", "c", "good"], timeout=0.4, deadline=60) as manager:
+    async with managed(server, tmp_path, ["a", "b", "good"], timeout=0.8, deadline=60) as manager:
         if streamed:
             async with manager.llm().stream("hi") as stream:
                 text = "".join([event.text async for event in stream if isinstance(event, TextDelta)])
@@ -126,9 +126,9 @@ async def test_models_that_hang_before_the_first_byte_do_not_keep_the_healthy_on
         else:
             response = await manager.llm().chat("hi")
             text, attempts = response.text, response.attempts
-        await server.until(lambda: server.abandoned() == 3)
+        await server.until(lambda: server.abandoned() == 2)
     assert text == "here"
-    assert [attempt.outcome for attempt in attempts] == ["ProviderTimeout"] * 3 + ["ok"]
+    assert [attempt.outcome for attempt in attempts] == ["ProviderTimeout"] * 2 + ["ok"]
 
 
 async def test_a_chat_that_is_cancelled_closes_its_connection_and_is_told_as_cancelled(
@@ -212,7 +212,7 @@ async def test_no_key_gets_out_whatever_the_server_says_of_it(
 async def test_a_model_that_hangs_does_not_keep_the_healthy_one_from_answering(server: FaultServer, tmp_path: Path) -> None:
     server.script("stuck", Fault(hang_at="headers"))
     server.script("good", "here")
-    async with managed(server, tmp_path, ["stuck", "good"], timeout=0.5, deadline=60) as manager:
+    async with managed(server, tmp_path, ["stuck", "good"], timeout=0.8, deadline=60) as manager:
         response = await manager.llm().chat("hi")
         await asyncio.to_thread(server.wait_until, lambda: server.abandoned("stuck") == 1)
     assert [attempt.outcome for attempt in response.attempts] == ["ProviderTimeout", "ok"]
