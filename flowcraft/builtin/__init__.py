@@ -1,1 +1,1 @@
-"""What is built in and comes through the hooks like anybody's plugin."""
+"""What is built in; it comes through the hooks like anybody's plugin."""

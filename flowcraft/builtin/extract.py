@@ -1,4 +1,4 @@
-"""What a prompt says, without a model: its material, sentences, fields and numbers."""
+"""What a prompt says, without a model: its material, sentences, fields, numbers."""
 
 from __future__ import annotations
 

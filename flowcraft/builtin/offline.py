@@ -1,4 +1,4 @@
-"""The provider ``offline``: answers without network or model, from the request's own text, and says so in every answer."""
+"""The provider ``offline``: answers from the request's own text, without network or model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flowcraft plugins``: what is installed, in what state, and why something does not work."""
+"""``flowcraft plugins``: what is installed, in what state, why something does not work."""
 
 from __future__ import annotations
 

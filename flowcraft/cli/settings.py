@@ -1,4 +1,4 @@
-"""``flowcraft settings``: what is in force, where it came from, and what is wrong with it."""
+"""``flowcraft settings``: what is in force, where it came from, what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flowcraft validate`` and ``flowcraft schema``: a workflow file checked, and the language as a JSON Schema."""
+"""``flowcraft validate``, ``flowcraft schema``: what can be said of a workflow file without running it."""
 
 from __future__ import annotations
 

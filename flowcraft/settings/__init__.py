@@ -1,4 +1,4 @@
-"""Settings: one typed page, read from file, environment and arguments, with every value's origin kept."""
+"""Settings: one typed page that knows where each of its values came from."""
 
 from flowcraft.settings.chains import Choice, tier_names
 from flowcraft.settings.environment import PRESET_KEYS

@@ -1,4 +1,4 @@
-"""Which models answer: from a stage's model, tier or name to roles and model names."""
+"""Which models answer: from a stage's model, tier or name to roles of models."""
 
 from __future__ import annotations
 

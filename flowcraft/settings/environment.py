@@ -1,4 +1,4 @@
-"""The environment: names that are read as settings, nested names, and ``${NAME}`` in values."""
+"""The environment: every name that is read as a setting."""
 
 from __future__ import annotations
 

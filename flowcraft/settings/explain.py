@@ -1,4 +1,4 @@
-"""What is in force and where it came from, secrets masked, with a note where a key does not act yet."""
+"""What is in force, where it came from, secrets masked."""
 
 from __future__ import annotations
 

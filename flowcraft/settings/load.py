@@ -1,4 +1,4 @@
-"""Reading settings: which file, which environment, and in which order they count."""
+"""Reading settings: which file, which environment, in which order they count."""
 
 from __future__ import annotations
 

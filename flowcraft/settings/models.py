@@ -1,4 +1,4 @@
-"""The sections of the settings page: ``llm`` and what stands in it, as frozen pydantic models."""
+"""The sections of the settings page, as frozen pydantic models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each value of the settings came from, and layers of values, the later over the earlier."""
+"""Where each value of the settings came from: layers of values, the later over the earlier."""
 
 from __future__ import annotations
 

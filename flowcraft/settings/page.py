@@ -1,4 +1,4 @@
-"""``Settings``: the whole page, frozen, and what follows from it."""
+"""``Settings``: the whole page, frozen."""
 
 from __future__ import annotations
 

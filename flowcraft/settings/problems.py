@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words: where it stands, and the nearest right name."""
+"""What is wrong with settings, in words, at its place."""
 
 from __future__ import annotations
 

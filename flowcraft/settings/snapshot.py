@@ -1,4 +1,4 @@
-"""The settings that a run keeps, without secrets, and their way back."""
+"""The settings that a run keeps: without secrets, until it is resumed."""
 
 from __future__ import annotations
 

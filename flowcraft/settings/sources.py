@@ -1,4 +1,4 @@
-"""All that settings are made of: file, environment and arguments as one layer, with ``${NAME}`` put in place."""
+"""All that settings are made of, as one layer in which every ``${NAME}`` has its value."""
 
 from __future__ import annotations
 

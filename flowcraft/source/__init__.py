@@ -1,4 +1,4 @@
-"""YAML with positions, the nearest right name, and durations: what settings and workflows are both read with."""
+"""YAML with positions: what settings, workflows, inputs are read with."""
 
 from flowcraft.source.document import Document, Position
 from flowcraft.source.durations import parse_duration

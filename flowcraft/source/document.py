@@ -1,4 +1,4 @@
-"""A document whose every key and value knows where it stands."""
+"""A document whose every key, every value knows where it stands."""
 
 from __future__ import annotations
 

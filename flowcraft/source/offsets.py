@@ -1,4 +1,4 @@
-"""From a place in the value of a YAML scalar to the place in the file: undoes escapes, folding and indentation."""
+"""From a place in the value of a YAML scalar to the place in the file, escapes undone."""
 
 from __future__ import annotations
 

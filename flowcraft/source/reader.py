@@ -1,4 +1,4 @@
-"""YAML 1.2 text to a document with positions. Size, depth and aliases are bounded while reading, before anything is built."""
+"""YAML 1.2 text to a document with positions. Size, depth, aliases are bounded before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do, as data: workflow files read, checked and given their inputs. Knows no model and no engine."""
+"""What to do, as data: workflow files, checked. Knows no model, no engine."""
 
 from flowcraft.workflow.check import Facts, check_workflow, environment_names
 from flowcraft.workflow.expressions import Expression, ExpressionError

@@ -1,4 +1,4 @@
-"""What of a workflow can only be checked with knowledge of models and of the environment."""
+"""What of a workflow can only be checked with knowledge of models or of the environment."""
 
 from __future__ import annotations
 

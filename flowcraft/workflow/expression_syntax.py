@@ -1,4 +1,4 @@
-"""Text to expressions: Python's grammar reads it, and what stands outside the language is refused with the way to write it."""
+"""Text to expressions: Python's grammar reads it; what is not of the language is refused."""
 
 from __future__ import annotations
 

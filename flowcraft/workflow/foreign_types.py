@@ -1,4 +1,4 @@
-"""Types that others define: pydantic models and JSON Schemas. What they need is imported on first use."""
+"""Types that others define: pydantic models, JSON Schemas. What they need is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head of a workflow file: version, inputs, types, env, budget and defaults."""
+"""The head of a workflow file: all that stands above its stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from flowcraft.source import did_you_mean
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import LANGUAGE_VERSION, Input
-from flowcraft.workflow.settings_keys import StageSettings, read_settings
+from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.type_syntax import MISSING, TypeReader, TypeSyntaxError, Written
 from flowcraft.workflow.types import ANY, SCALARS, Named, Type, depth_of
 from flowcraft.workflow.words import BUDGET_KEYS, DEFAULT_KEYS, LATER_TOP_KEYS, RESERVED, STAGE_NAME, TOP_KEYS, later

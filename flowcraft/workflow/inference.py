@@ -1,4 +1,4 @@
-"""The types of expressions, found before anything runs: unknown names and fields, comparisons that cannot hold."""
+"""The types of expressions, found before anything runs."""
 
 from __future__ import annotations
 

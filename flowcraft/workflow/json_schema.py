@@ -1,4 +1,4 @@
-"""The JSON Schema of the language, for editors: every key, described, and the bodies that plugins add."""
+"""The JSON Schema of the language, for editors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.schema import LANGUAGE_VERSION
-from flowcraft.workflow.settings_keys import MOST_PARALLEL, MOST_RETRIES, PARAMS
+from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, PARAMS
 from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, TOP_KEYS, takes
 
 _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}

@@ -1,4 +1,4 @@
-"""Files to workflows: the whole of what one run needs, checked as far as no model and no plugin has to be asked."""
+"""Files to workflows: the whole of what one run needs, checked as far as nobody else has to be asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages say of each other: names, order, circles, and the arguments that one hands to another."""
+"""What stages say of each other: names, order, circles, arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workflow file says, as frozen data. Knows no model and no engine."""
+"""What a workflow file says, as frozen data. Knows no model, no engine."""
 
 from __future__ import annotations
 

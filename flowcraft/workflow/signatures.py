@@ -1,4 +1,4 @@
-"""The signatures of functions and the names of models, read from the source: nothing of the user's is imported."""
+"""The signatures of functions, read from their source: nothing of the user's is imported."""
 
 from __future__ import annotations
 

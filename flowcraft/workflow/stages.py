@@ -1,4 +1,4 @@
-"""The stages of a workflow file, each with its body and its options."""
+"""The stages of a workflow file, from YAML to drafts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Body, Plugin, Prompt, Retry, Run, Stage, Uses, Value, Workflow
-from flowcraft.workflow.settings_keys import StageSettings, read_settings
+from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.signatures import Signature
 from flowcraft.workflow.template import Template
 from flowcraft.workflow.types import Type

@@ -1,4 +1,4 @@
-"""Types as they are written: in YAML's own lists and mappings, and in text."""
+"""Types as they are written, in YAML's own lists or in text."""
 
 from __future__ import annotations
 

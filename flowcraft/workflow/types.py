@@ -1,4 +1,4 @@
-"""The types of the language: what fits them, how they are written, and their JSON Schema."""
+"""The types of the language: what fits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of the language: every key, what it is for, and which bodies take it."""
+"""The words of the language: every key, with the bodies that take it."""
 
 from __future__ import annotations
 

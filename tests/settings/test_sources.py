@@ -229,7 +229,7 @@ def test_what_does_not_act_yet_is_told(load: Load, llm: str, key: str, acts: boo
     assert (entries[key].note == "") is acts
 
 
-def test_params_become_fields_of_a_request(tmp_path):
+def test_params_become_fields_of_a_request() -> None:
     params = Settings(llm={"params": {"temperature": 0, "min_p": 0.1, "stream": True, "extra": {"top_k": 5}}}).llm.params
 
     assert params.request() == {"temperature": 0.0, "extra": {"min_p": 0.1, "top_k": 5}}

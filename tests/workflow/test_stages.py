@@ -11,7 +11,7 @@ from flowcraft.plugin import BodyOptions, StageBody, Template
 from flowcraft.settings import Params
 from flowcraft.workflow import render_value
 from flowcraft.workflow.schema import Plugin, Prompt, Retry, Run, Uses
-from flowcraft.workflow.settings_keys import PARAMS
+from flowcraft.workflow.stage_settings import PARAMS
 from flowcraft.workflow.words import LATER_STAGE_KEYS, LATER_TOP_KEYS
 
 pytestmark = pytest.mark.unit
