@@ -15,8 +15,8 @@ from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Body, Plugin, Prompt, Retry, Run, Stage, Uses, Value, Workflow
-from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.signatures import Signature
+from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.template import Template
 from flowcraft.workflow.types import Type
 from flowcraft.workflow.words import (
