@@ -65,6 +65,7 @@ from flowcraft.plugin.messages import (
 from flowcraft.plugin.provider import Provider, ProviderConfig, Timeouts
 from flowcraft.plugin.stages import BodyOptions, Pieces, StageBody, StageContext, Template
 from flowcraft.plugin.tools import Effect, Tool, ToolSpec
+from flowcraft.plugin.wire import content_hash, from_json, to_json
 
 __all__ = [
     "CAPABILITY_NAMES",
@@ -139,5 +140,8 @@ __all__ = [
     "Verdict",
     "Video",
     "collect",
+    "content_hash",
+    "from_json",
     "hookimpl",
+    "to_json",
 ]
