@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from flowcraft import __version__
 from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, RunRow, SegmentStart, Spent, StageReport, StateChange
-from flowcraft.errors import StoreError, WorkflowError
+from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event
 from flowcraft.llm import Chain
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
 from flowcraft.redaction import Redactor
 from flowcraft.settings import Settings, load_settings
+from flowcraft.source import did_you_mean
 from flowcraft.storage import Database, SqlCallStore, SqlRunStore
 from flowcraft.workflow import Facts, Workflow, bind_inputs, check_workflow, environment_names, load_workflow
 
@@ -127,31 +128,43 @@ class FlowCraft:
 
     # -- workflows
 
-    def load(self, path: str | Path) -> Workflow:
-        """Return the checked workflow of a file, ready to run; raise WorkflowError with every problem of it at once."""
+    def load(self, path: str | Path, *, model: str | None = None) -> Workflow:
+        """Return the checked workflow of a file, ready to run; raise WorkflowError with every problem of it at once.
+
+        ``model`` stands in for every model, as in ``run``.
+        """
         workflow = load_workflow(path, bodies=self.plugins.bodies())
-        problems = [problem for problem in self.check(workflow, starting=True) if not problem.warning]
+        problems = [problem for problem in self.check(workflow, starting=True, model=model) if not problem.warning]
         if problems:
             raise WorkflowError(problems=problems)
         return workflow
 
-    def check(self, workflow: Workflow, *, starting: bool = False) -> list[Any]:
+    def check(self, workflow: Workflow, *, starting: bool = False, model: str | None = None) -> list[Problem]:
         """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
 
-        An environment name that is not set is a problem where a run is ``starting``, else a warning.
+        What only this machine lacks, such as an environment name, is a problem where a run is ``starting``, else a warning.
+        ``model`` stands in for every model.
         """
-        return check_workflow(workflow, self._facts(workflow, starting))
+        return check_workflow(workflow, self._facts(workflow, starting, model))
 
-    def _facts(self, workflow: Workflow, starting: bool) -> Facts:
+    def _facts(self, workflow: Workflow, starting: bool, model: str | None) -> Facts:
         return Facts(
             tiers=self.manager.tiers,
-            knows_model=self.manager.knows_model,
+            knows_model=self.manager.knows_model if model is None else lambda name: True,
             model_names=self.manager.model_names,
             aliases=frozenset(self.settings.llm.aliases),
-            lacks=_Models(self.manager).lacks,
+            lacks=_Models(self.manager, model).lacks,
             unset_env=self._unset(workflow),
             starting=starting,
         )
+
+    def _check_model(self, model: str | None) -> None:
+        """Raise SettingsError where nobody knows the model that stands in for all."""
+        tiers = self.manager.tiers
+        if model is None or model in tiers or self.manager.knows_model(model) is not False:
+            return
+        hint = did_you_mean(model, [*sorted(tiers), *self.manager.model_names])
+        raise SettingsError(f"unknown model or tier {model!r}; {hint or 'flowcraft models list shows those that are known'}")
 
     def _unset(self, workflow: Workflow) -> frozenset[str]:
         """Return the environment names that a workflow and its parts may read and that have no value."""
@@ -166,8 +179,9 @@ class FlowCraft:
         on_start: Callable[[str], None] | None = None,
     ) -> RunResult:
         """Run a workflow to its end. ``model`` stands in for every model; ``on_start`` is told the run's id."""
+        self._check_model(model)
         if not isinstance(workflow, Workflow):
-            workflow = self.load(workflow)
+            workflow = self.load(workflow, model=model)
         elif missing := self._unset(workflow):
             raise WorkflowError(f"the workflow needs the environment names {', '.join(sorted(missing))}; set them")
         redactor = self._redactor(workflow)

@@ -43,9 +43,9 @@ def run(
     from flowcraft.workflow import parse_inputs
 
     flow = open_flowcraft(settings)
-    workflow = flow.load(file)
+    workflow = flow.load(file, model=model)
     if not as_json:
-        print_problems(problem for problem in flow.check(workflow) if problem.warning)
+        print_problems(problem for problem in flow.check(workflow, model=model) if problem.warning)
     values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
 
     async def carry(watching: Watching) -> RunResult:

@@ -36,8 +36,8 @@ class Facts:
     ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
-    them can do that, empty when one may. ``unset_env`` are environment names without a value: a problem where the run is
-    ``starting``, else a warning.
+    them can do that, empty when one may. ``unset_env`` are environment names without a value. These, and models of which
+    nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have what they need.
     """
 
     tiers: frozenset[str] = frozenset()
@@ -118,8 +118,9 @@ class _Check:
             yield self.document.problem(path, message, hint, warning=True)
         elif known is False:
             names = [*sorted(facts.tiers), *facts.model_names]
-            hint = did_you_mean(name, names) or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
-            yield self.document.problem(path, f"unknown model or tier '{name}'", hint)
+            near = did_you_mean(name, names)
+            hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
+            yield self.document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)
 
 
 def _wanted(stage: Stage) -> frozenset[str]:

@@ -53,6 +53,8 @@ class Files:
             return absolute, self.texts[absolute]
         if self.from_disk and not Path(os.path.realpath(absolute)).is_relative_to(os.path.realpath(folder)):
             raise UnreadableFile(f"'{path}' leads out of the workflow's folder by a link")
+        if self.from_disk and os.path.exists(absolute) and not (os.path.isfile(absolute) or os.path.isdir(absolute)):
+            raise UnreadableFile(f"'{path}' is no plain file")  # a pipe would be waited for
         try:
             text = decode(self.raw(absolute), path, WorkflowError)
         except WorkflowError as error:

@@ -41,7 +41,8 @@ def load_workflow(
     try:
         library.add(absolute, os.fspath(path), ())
     except UnreadableFile as error:
-        raise WorkflowError(problems=[Problem(message=str(error), hint=error.hint, file=os.fspath(path))]) from None
+        message = str(error).replace(absolute, FilePath(absolute).name)
+        raise WorkflowError(problems=[Problem(message=message, hint=error.hint, file=os.fspath(path))]) from None
     if library.problems:
         raise WorkflowError(problems=_in_order(library.problems, os.fspath(path)))
     return library.finished(absolute)

@@ -19,6 +19,8 @@ Path = tuple[str | int, ...]
 
 
 MOST_PROBLEMS = 100
+_FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{)[ ]?([a-z_]\w*)([\w.\[\]]{0,60})[ ]?\}\}?")
+"""What other tools' templates look like; here it is just text."""
 
 
 class TooManyProblems(Exception):
@@ -37,7 +39,10 @@ class Place:
 
 
 class Reading:
-    """One file while it is read. ``problems`` and ``warnings`` grow; ``expressions`` are checked when all names are known."""
+    """One file while it is read. ``problems`` and ``warnings`` grow; ``expressions`` are checked when all names are known.
+
+    ``foreign`` are the templates of other tools: first name and rest of each.
+    """
 
     def __init__(self, document: Document, files: Files, folder: str) -> None:
         self.document = document
@@ -46,6 +51,7 @@ class Reading:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.expressions: list[tuple[Expression, Place]] = []
+        self.foreign: list[tuple[re.Match[str], Place]] = []
         self._parsed_before: dict[str, Expression] = {}
 
     def problem(self, path: Path, message: str, hint: str = "", **at: Any) -> None:
@@ -159,6 +165,8 @@ class Reading:
             )
             return self._parsed(part, within)
 
+        for found in _FOREIGN.finditer(text):
+            self.foreign.append((found, place))
         template, errors = parse_template(text, parse_at)
         for error in errors:
             self._refuse(error, place)

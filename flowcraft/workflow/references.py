@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowcraft.errors import Problem
 from flowcraft.source import did_you_mean, listed
 from flowcraft.workflow.expression_syntax import run_stage
-from flowcraft.workflow.expressions import Attribute, Constant, Expression, Index, Name, Node, walk
+from flowcraft.workflow.expressions import Attribute, Constant, Expression, ExpressionError, Index, Name, Node, walk
 from flowcraft.workflow.header import Header
 from flowcraft.workflow.inference import Inference
 from flowcraft.workflow.reading import Place, Reading
@@ -96,6 +97,7 @@ class References:
         for expression, place in self.reading.expressions:
             self._check_expression(expression, place)
         self._check_conditions()
+        self._check_foreign()
         self._check_circles()
         order = {name: index for index, name in enumerate(self.written)}
         return {name: tuple(sorted(self.links.mentions.get(name, ()), key=order.__getitem__)) for name in self.drafts}
@@ -218,6 +220,16 @@ class References:
             elif self._inference(name, "when").of(when.root).bare == STRING:
                 self.reading.warning(path, "the condition is text: it holds unless the text is empty", "compare it: == '...'")
 
+    def _check_foreign(self) -> None:
+        """Warn of names in the braces of other tools' templates."""
+        for found, place in self.reading.foreign:
+            name = found[1]
+            is_input = name in self._inputs.fields
+            if is_input or name == "inputs" or name in self._stage_types:
+                hint = f"an expression is written ${{{{ {'inputs.' if is_input else ''}{name}{found[2]} }}}}"
+                error = ExpressionError(f"'{found[0]}' is just text", hint, offset=found.start(), width=len(found[0]))
+                self.reading.warnings.append(_placed(place, error, warning=True))
+
     def _check_circles(self) -> None:
         graph = {name: set(others) for name, others in self.links.mentions.items()}
         for _ in range(_MOST_CIRCLES):
@@ -261,7 +273,7 @@ class _Layered(dict[str, Type]):
         yield from self._below
 
 
-def _placed(place: Place, error: Any, *, warning: bool = False) -> Any:
+def _placed(place: Place, error: ExpressionError, *, warning: bool = False) -> Problem:
     return place.document.problem(
         place.path, error.message, error.hint, offset=place.offset + error.offset, width=error.width, warning=warning
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowcraft import FlowCraft
+from flowcraft.errors import WorkflowError
 from flowcraft.settings import load_settings
 
 pytestmark = pytest.mark.integration
@@ -69,3 +70,11 @@ def test_a_stage_whose_every_model_lacks_what_it_needs_is_refused(
             True,
         ),
     ]
+
+
+async def test_a_model_in_place_of_all_is_asked_about_in_their_place(flow: FlowCraft, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("flowcraft: 1\nstages: {a: {prompt: hello, model: nobody-knows, params: {seed: 7}}}\n")
+
+    with pytest.raises(WorkflowError, match="local:small cannot do what stage 'a' needs: seed"):
+        await flow.run(tmp_path / "flow.yaml", model="small")
+    assert (await flow.run(tmp_path / "flow.yaml", model="offline")).state == "done"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowcraft import FlowCraft
-from flowcraft.errors import WorkflowError
+from flowcraft.errors import SettingsError, WorkflowError
 from flowcraft.settings import load_settings
 from flowcraft.workflow import load_workflow
 
@@ -64,6 +64,13 @@ async def test_process_comes_before_dotenv(folder: Path) -> None:
     (folder / "ready").touch()
     async with opened(folder, TOKEN_OF_TESTS="0123456") as flow:
         assert (await flow.run(folder / "flow.yaml")).outputs == {"second": 7}
+
+
+async def test_unknown_model_in_place_of_all_is_told_before_anything_starts(folder: Path) -> None:
+    (folder / "flow.yaml").write_text("flowcraft: 1\nstages: {a: {prompt: hello}}\n")
+    async with opened(folder) as flow:
+        with pytest.raises(SettingsError, match="unknown model or tier 'ofline'; did you mean 'offline'"):
+            await flow.run(folder / "flow.yaml", model="ofline")
 
 
 @pytest.mark.parametrize("environ", [{}, {"TOKEN_OF_TESTS": ""}], ids=["unset", "empty"])

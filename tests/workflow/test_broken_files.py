@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -138,3 +139,11 @@ def test_a_used_file_with_too_many_problems_is_told_once(folder):
 
     assert len(problems) == 101
     assert problems[0].file.endswith("flow.yaml")
+
+
+def test_pipe_is_no_file_of_a_prompt(folder):
+    os.mkfifo(folder.path / "pipe")
+
+    (problem,) = folder.problems("stages: {a: {prompt: {file: pipe}}}\n")
+
+    assert problem.message == "'pipe' is no plain file"

@@ -448,6 +448,20 @@ def test_a_name_that_may_be_any_models_is_warned_of_where_a_tier_or_an_alias_is_
     assert "no tier, alias or listed model is called 'expensiv'" in problems[0].message
 
 
+def test_what_only_this_machine_lacks_is_doubted_until_a_run_starts(folder):
+    facts = Facts(tiers=frozenset({"cheap"}), knows_model=lambda name: False, unset_env=frozenset({"TOKEN"}), starting=False)
+
+    problems = check_workflow(folder.load(MODELS), facts)
+
+    assert [(problem.message, problem.warning) for problem in problems] == [
+        ("the environment name 'TOKEN' is not set", True),
+        ("unknown model or tier 'chep'", False),
+        ("unknown model or tier 'gpt-5-mni'", True),
+        ("unknown model or tier 'gpt-5-mini'", True),
+        ("unknown model or tier 'free:form'", True),
+    ]
+
+
 def test_nothing_is_wrong_where_nothing_is_known(folder):
     assert check_workflow(folder.load(MODELS), Facts()) == []
 

@@ -196,3 +196,25 @@ def test_setting_from_an_input_of_the_wrong_type_is_refused(folder):
     assert folder.messages(
         'inputs: {n: string}\nstages: {a: {each: [1], prompt: "${{ item }}", parallel: "${{ inputs.n }}"}}\n'
     ) == ["'parallel' takes integer, not string"]
+
+
+@pytest.mark.parametrize("text", ["{{ inputs.who }}", "{{who}}", "${who}", "${ first }", "{{ first.x[0] }}"])
+def test_braces_of_other_tools_around_a_known_name_are_doubted(folder, text):
+    workflow = folder.load(
+        "inputs: {who: string}\n"
+        "stages:\n"
+        '  first: {prompt: "${{ inputs.who }}", output: {x: "[string]"}}\n'
+        f'  second: {{prompt: "${{{{ first.x }}}} {text}"}}\n'
+    )
+
+    (doubt,) = workflow.warnings
+    assert doubt.message == f"'{text}' is just text"
+    assert (doubt.line, doubt.column, doubt.width) == (5, 36, len(text))
+    assert doubt.hint.startswith("an expression is written ${{ ")
+
+
+@pytest.mark.parametrize("text", ["{{ other }}", "${HOME}", "{who}", "{{{who}}}", "$${{ who }}", '{\\"who\\": {\\"who\\": 1}}'])
+def test_other_braces_are_text_without_a_word(folder, text):
+    workflow = folder.load(f'inputs: {{who: string}}\nstages: {{first: {{prompt: "${{{{ inputs.who }}}} {text}"}}}}\n')
+
+    assert workflow.warnings == ()
