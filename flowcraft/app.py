@@ -22,7 +22,15 @@ from flowcraft.redaction import Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
 from flowcraft.storage import Database, SqlCallStore, SqlRunStore
-from flowcraft.workflow import Facts, Workflow, bind_inputs, check_workflow, environment_names, load_workflow
+from flowcraft.workflow import (
+    Facts,
+    Workflow,
+    bind_inputs,
+    check_start,
+    check_workflow,
+    environment_names,
+    load_workflow,
+)
 
 SNAPSHOT_VERSION = 1
 
@@ -166,6 +174,13 @@ class FlowCraft:
         hint = did_you_mean(model, [*sorted(tiers), *self.manager.model_names])
         raise SettingsError(f"unknown model or tier {model!r}; {hint or 'flowcraft models list shows those that are known'}")
 
+    def _check_settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> None:
+        """Raise WorkflowError where these inputs make settings of stages wrong."""
+        found = check_start(workflow, inputs, self._facts(workflow, True, model))
+        problems = [problem for problem in found if not problem.warning]
+        if problems:
+            raise WorkflowError(problems=problems)
+
     def _unset(self, workflow: Workflow) -> frozenset[str]:
         """Return the environment names that a workflow and its parts may read and that have no value."""
         return environment_names(workflow) - self._environment(workflow).keys()
@@ -186,6 +201,7 @@ class FlowCraft:
             raise WorkflowError(f"the workflow needs the environment names {', '.join(sorted(missing))}; set them")
         redactor = self._redactor(workflow)
         bound = redactor.value(bind_inputs(workflow, inputs or {}))
+        self._check_settled(workflow, bound, model)
         now = time.time()
         new = NewRun(
             id=_new_id(now),

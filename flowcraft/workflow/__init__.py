@@ -7,6 +7,7 @@ from flowcraft.workflow.json_schema import workflow_schema
 from flowcraft.workflow.loader import load_workflow
 from flowcraft.workflow.schema import Input, Stage, Workflow
 from flowcraft.workflow.signatures import Signature, describe_function
+from flowcraft.workflow.start import check_start
 from flowcraft.workflow.template import Template, render_value
 from flowcraft.workflow.types import Type, TypeMismatch
 
@@ -22,6 +23,7 @@ __all__ = [
     "TypeMismatch",
     "Workflow",
     "bind_inputs",
+    "check_start",
     "check_workflow",
     "describe_function",
     "environment_names",

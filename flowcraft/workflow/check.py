@@ -90,14 +90,14 @@ class _Check:
                 hint = "set it before the run starts"
                 yield self.document.problem(("env", index), message, hint, warning=not self.facts.starting)
         if self.workflow.default_model is not None:
-            yield from self._name(("defaults", "model"), self.workflow.default_model)
+            yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
         for stage in self.workflow.stages.values():
             if isinstance(stage.body, Prompt) or stage.model is not None:
                 yield from self._stage(stage)
 
     def _stage(self, stage: Stage) -> Iterator[Problem]:
         if isinstance(stage.model, str):
-            wrong = list(self._name(("stages", stage.name, "model"), stage.model))
+            wrong = list(named_problem(self.document, ("stages", stage.name, "model"), stage.model, self.facts))
             yield from wrong
             if any(not problem.warning for problem in wrong):
                 return
@@ -109,18 +109,18 @@ class _Check:
             message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
             yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
 
-    def _name(self, path: tuple[str, ...], name: str) -> Iterator[Problem]:
-        """Yield a problem where ``name`` is no tier and no model, a warning where a provider may or may not know it."""
-        facts = self.facts
-        known = True if name in facts.tiers else facts.knows_model(name)
-        if known is None and not {":", "/"} & set(name) and (hint := did_you_mean(name, sorted(facts.tiers | facts.aliases))):
-            message = f"no tier, alias or listed model is called '{name}': it will be asked for as a model's id"
-            yield self.document.problem(path, message, hint, warning=True)
-        elif known is False:
-            names = [*sorted(facts.tiers), *facts.model_names]
-            near = did_you_mean(name, names)
-            hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
-            yield self.document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)
+
+def named_problem(document: Document, path: tuple[str, ...], name: str, facts: Facts) -> Iterator[Problem]:
+    """Yield a problem where ``name`` is no tier and no model, a warning where a provider may or may not know it."""
+    known = True if name in facts.tiers else facts.knows_model(name)
+    if known is None and not {":", "/"} & set(name) and (hint := did_you_mean(name, sorted(facts.tiers | facts.aliases))):
+        message = f"no tier, alias or listed model is called '{name}': it will be asked for as a model's id"
+        yield document.problem(path, message, hint, warning=True)
+    elif known is False:
+        names = [*sorted(facts.tiers), *facts.model_names]
+        near = did_you_mean(name, names)
+        hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
+        yield document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)
 
 
 def _wanted(stage: Stage) -> frozenset[str]:

@@ -99,12 +99,19 @@ def _params(reading: Reading, path: Path, data: Any, stage: str) -> Mapping[str,
         if kinds is None:
             hint = did_you_mean(name, PARAMS) or f"what one vendor alone has stands in 'extra': {{{name}: ...}}"
             reading.problem((*path, name), f"unknown key '{name}' in 'params'", hint, key=True)
-        elif not (value is None or (_has_template(value) and kinds != ("object",)) or _is_one_of(value, kinds)):
-            wanted = " or ".join(_KINDS[kind][1] for kind in kinds)
-            reading.problem((*path, name), f"'{name}' must be {wanted}, not {plain_kind(value)}")
+        elif (mistake := param_mistake(name, value)) and (kinds == ("object",) or not _has_template(value)):
+            reading.problem((*path, name), mistake)
         else:
             params[name] = reading.value((*path, name), value, "params", stage)
     return params
+
+
+def param_mistake(name: str, value: Any) -> str:
+    """Return why ``value`` cannot be the parameter ``name``, nothing where it can."""
+    kinds = PARAMS[name]
+    if value is None or _is_one_of(value, kinds):
+        return ""
+    return f"'{name}' must be {' or '.join(_KINDS[kind][1] for kind in kinds)}, not {plain_kind(value)}"
 
 
 def _has_template(value: Any) -> bool:
