@@ -18,7 +18,7 @@ from flowcraft.events import Bus, Drain, Event
 from flowcraft.llm import Chain
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
-from flowcraft.redaction import Redactor
+from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
 from flowcraft.storage import Database, SqlCallStore, SqlRunStore
@@ -163,6 +163,7 @@ class FlowCraft:
             aliases=frozenset(self.settings.llm.aliases),
             lacks=_Models(self.manager, model).lacks,
             unset_env=self._unset(workflow),
+            short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),
             starting=starting,
         )
 

@@ -36,7 +36,8 @@ class Facts:
     ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
-    them can do that, empty when one may. ``unset_env`` are environment names without a value. These, and models of which
+    them can do that, empty when one may. ``short_env`` are environment names whose value is too short to be
+    hidden, ``unset_env`` those without a value. These, and models of which
     nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have what they need.
     """
 
@@ -46,6 +47,7 @@ class Facts:
     aliases: frozenset[str] = frozenset()
     lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
     unset_env: frozenset[str] = field(default_factory=frozenset)
+    short_env: frozenset[str] = field(default_factory=frozenset)
     starting: bool = True
 
 
@@ -89,6 +91,9 @@ class _Check:
                 message = f"the environment name '{name}' is not set"
                 hint = "set it before the run starts"
                 yield self.document.problem(("env", index), message, hint, warning=not self.facts.starting)
+            elif name in self.facts.short_env:
+                message = f"the value of '{name}' is so short that it is not hidden in output"
+                yield self.document.problem(("env", index), message, warning=True)
         if self.workflow.default_model is not None:
             yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
         for stage in self.workflow.stages.values():

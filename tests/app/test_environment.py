@@ -66,6 +66,14 @@ async def test_process_comes_before_dotenv(folder: Path) -> None:
         assert (await flow.run(folder / "flow.yaml")).outputs == {"second": 7}
 
 
+async def test_value_that_is_too_short_to_be_hidden_is_warned_about(folder: Path) -> None:
+    async with opened(folder, TOKEN_OF_TESTS="12345") as flow:
+        (doubt,) = flow.check(flow.load(folder / "flow.yaml"))
+
+    assert str(doubt).startswith(f"{folder}/flow.yaml:2:7: warning: the value of 'TOKEN_OF_TESTS' is so short")
+    assert "12345" not in str(doubt)
+
+
 async def test_unknown_model_in_place_of_all_is_told_before_anything_starts(folder: Path) -> None:
     (folder / "flow.yaml").write_text("flowcraft: 1\nstages: {a: {prompt: hello}}\n")
     async with opened(folder) as flow:
