@@ -42,7 +42,7 @@ def in_plain_words(problem: str, character: str, line: str) -> tuple[str, str]:
         return f"a '{character}' that was not opened", ""
     trap = quoted_form(line)
     if "expected ',' or" in problem and not trap.startswith("write the expression"):
-        trap = ""
+        trap = "inside {...}, text that holds brackets stands in quotes" if character and character in "[{" else ""
     if "unknown escape" in problem:
         trap = ""
     if "cannot start any token" in problem:

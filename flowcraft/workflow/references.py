@@ -109,6 +109,8 @@ class References:
     def check_argument(self, stage: str, name: str, value: Value, wanted: Type, what: str) -> None:
         """Keep a problem if an entry of ``with`` cannot fit."""
         path = ("stages", stage, "with", name)
+        if value is None and self.reading.document.data["stages"][stage]["with"][name] is not None:
+            return  # it could not be read, which was said already
         given = self.infer(value, stage, "with")
         if not fits(given, wanted):
             self.reading.problem(path, f"{what} takes {wanted.text}, not {given.text}")

@@ -77,7 +77,7 @@ class StageReader:
 
     def all(self, data: Any) -> dict[str, Draft]:
         """Read the section ``stages``."""
-        if data is None:
+        if data is None or data == {}:
             self.reading.problem(("stages",), "a workflow needs 'stages'", "add: stages: {name: {prompt: ...}}", key=True)
         elif not isinstance(data, Mapping):
             hint = "write name: {...}, without '- '" if isinstance(data, list) else ""
