@@ -14,7 +14,7 @@ from typing import Any, Self
 from flowcraft import __version__
 from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, RunRow, SegmentStart, Spent, StageReport, StateChange
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
-from flowcraft.events import Bus, Drain, Event
+from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
@@ -92,7 +92,7 @@ class FlowCraft:
 
     def __init__(self, settings: Settings | str | Path | None = None) -> None:
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
-        self.bus = Bus()
+        self.bus = Bus(self._tell_of_dropped)
         self.database = Database(self.settings.storage)
         self.engine = Engine(SqlRunStore(self.database), self.bus)
         self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,), bus=self.bus)
@@ -268,11 +268,16 @@ class FlowCraft:
     def _redactor(self, workflow: Workflow) -> Redactor:
         return Redactor([*self.manager.secrets, *self._environment(workflow).values()])
 
+    def _tell_of_dropped(self, watcher: Callable[..., None], error: BaseException) -> None:
+        name = getattr(watcher, "__qualname__", type(watcher).__name__)
+        told = f"{name}, which watched events, failed and is told no more: {type(error).__name__}: {error}"
+        self.bus.emit(Said(time=time.time(), level="warning", message=told))
+
     def _open_sinks(self) -> None:
         """Let plugins' sinks see the events of runs."""
         sinks = self.plugins.sinks() if self._drain is None else ()
         if sinks:
-            self._drain = Drain(sinks)
+            self._drain = Drain(sinks, on_drop=self._tell_of_dropped)
             self.bus.subscribe(self._drain)
 
     async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:

@@ -163,11 +163,18 @@ class Bus:
 class Drain:
     """Hands events to slow or foreign sinks from a bounded queue, on a thread of its own: none of them holds up a run.
 
-    A sink that raises is dropped; when the queue is full, events are lost for the sinks and counted in ``lost``.
+    A sink that raises is dropped and ``on_drop`` told; when the queue is full, events are lost for the sinks and counted in
+    ``lost``.
     """
 
-    def __init__(self, sinks: Sequence[Callable[[Any], None]], size: int = 10_000) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[Callable[[Any], None]],
+        size: int = 10_000,
+        on_drop: Callable[[Callable[[Any], None], BaseException], None] | None = None,
+    ) -> None:
         self._sinks = list(sinks)
+        self._on_drop = on_drop
         self._queue: queue.Queue[Event | None] = queue.Queue(size)
         self._thread = threading.Thread(target=self._serve, name="flowcraft-sinks", daemon=True)
         self.lost = 0
@@ -185,8 +192,10 @@ class Drain:
             for sink in list(self._sinks):
                 try:
                     sink(event)
-                except Exception:  # noqa: BLE001 - border: a plugin's sink may raise anything
+                except Exception as error:  # noqa: BLE001 - border: a plugin's sink may raise anything
                     self._sinks.remove(sink)
+                    if self._on_drop is not None:
+                        self._on_drop(sink, error)
 
     def close(self, timeout: float = 5.0) -> None:
         """Hand out what waits, for ``timeout`` seconds at most, and end the thread."""

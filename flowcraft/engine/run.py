@@ -148,9 +148,11 @@ class Engine:
 
     def close(self) -> None:
         """Write what waits, stop the beat, let the threads go."""
-        self.writer.close()
-        self.owner.stop()
-        self.threads.close()
+        try:
+            self.writer.close()
+        finally:
+            self.owner.stop()
+            self.threads.close()
 
 
 async def _started(task: asyncio.Future[SegmentStart]) -> SegmentStart | None:

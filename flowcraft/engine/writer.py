@@ -27,6 +27,7 @@ class Writer:
         self._waiters: list[_Waiter] = []
         self._closing = False
         self._asleep = False
+        self._lost: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     async def save(self, write: Write) -> None:
@@ -80,7 +81,10 @@ class Writer:
             if not waiters:
                 # Events and attempts: they go with the next piece, whose writer is told if it fails again.
                 with self._condition:
-                    self._writes = [*writes, *self._writes] if not self._closing else []
+                    if self._closing:
+                        self._lost = raised
+                    else:
+                        self._writes = [*writes, *self._writes]
                 time.sleep(LAZY_SECONDS)
                 return
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], BaseException | None]]] = defaultdict(list)
@@ -92,13 +96,16 @@ class Writer:
                 loop.call_soon_threadsafe(_answer, answers)
 
     def close(self) -> None:
-        """Write what waits and end the thread."""
+        """Write what waits and end the thread; raise what kept the last events and attempts from being written."""
         with self._condition:
             self._closing = True
             self._condition.notify()
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            raise lost
 
 
 def _answer(answers: list[tuple[asyncio.Future[None], BaseException | None]]) -> None:

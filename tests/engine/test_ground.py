@@ -75,6 +75,18 @@ async def test_writer_tells_those_who_wait_when_the_database_fails(store):
     writer.close()
 
 
+async def test_writer_says_at_its_end_what_it_could_not_write(store):
+    class Broken:
+        def write(self, batch):
+            raise StoreError("disk full")
+
+    writer = Writer(Broken())
+    writer.add(piece("a", 1, "s"))
+    with pytest.raises(StoreError, match="disk full"):
+        writer.close()
+    writer.close()
+
+
 def test_process_that_ended_is_known_to_be_gone():
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     from flowcraft.engine.lease import _started
