@@ -38,7 +38,8 @@ class Attempt:
     """One attempt to reach one model, or the reason why that model was skipped.
 
     ``outcome`` is ``ok``, ``cancelled``, ``skipped`` or the name of the error class. Times are in seconds; ``started``
-    is seconds since the epoch. ``usd`` is None where the price is not known.
+    is seconds since the epoch. ``usd`` is None where the price is not known. ``estimated`` says that nobody told the tokens:
+    they are counted from what was sent and what had come.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     usd: float | None = None
     offline: bool = False
+    estimated: bool = False
 
     def __str__(self) -> str:
         name = f"{self.provider}:{self.model}" if self.provider else self.model

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from random import Random
+from typing import Any
 
 from flowcraft.llm.base import Link
 from flowcraft.llm.chain import Chain, ChainLabels
@@ -17,23 +18,22 @@ from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry
 from flowcraft.llm.policies.structured import Mode, Structured
 from flowcraft.llm.registry import Found, Registry
+from flowcraft.llm.rules import Models, Policies
 from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
-
-OrderName = Literal["listed", "fastest", "cheapest", "best"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSpec:
     """A chain as data. ``models`` are pairs of role and name, in order; times are in seconds."""
 
-    models: tuple[tuple[str, str], ...]
+    models: Models
     labels: ChainLabels = field(default_factory=ChainLabels)
     timeout: float = 200.0
     deadline: float = 400.0
     retries: int = 1
-    order: OrderName = "listed"
+    policies: Policies = field(default_factory=Policies)
     mode: Mode = "auto"
     repair: bool = True
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +50,7 @@ class Workshop:
     recorder: Recorder
     statistics: Statistics = field(default_factory=Statistics)
     health: HealthBoard = field(default_factory=HealthBoard)
+    random: Random = field(default_factory=Random)
     redactor: Redactor = field(default_factory=Redactor)
     warn: Callable[[str], None] = lambda text: None
 
@@ -62,11 +63,26 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     Raises SettingsError where a provider's settings are wrong.
     """
     links = _links(spec, shop, mender)
+    llm = _around(_strategy(links, spec, shop), spec, shop)
+    return Chain(llm, links, deadline=spec.deadline, labels=spec.labels, params=spec.params, notes=spec.notes)
+
+
+def _around(llm: LLM, spec: ChainSpec, shop: Workshop) -> LLM:
+    """Put around a strategy what concerns whole answers: continuation, then the cache, outermost."""
+    return llm
+
+
+def _strategy(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
+    return _single(links, spec, shop)
+
+
+def _single(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Fallback:
+    return Fallback(links, shop.recorder, timeout=spec.timeout, order=_order(spec, shop), require=spec.require, warn=shop.warn)
+
+
+def _order(spec: ChainSpec, shop: Workshop) -> Order | None:
     orders: dict[str, Order] = {"fastest": fastest(shop.statistics), "cheapest": cheapest}
-    fallback = Fallback(
-        links, shop.recorder, timeout=spec.timeout, order=orders.get(spec.order), require=spec.require, warn=shop.warn
-    )
-    return Chain(fallback, links, deadline=spec.deadline, labels=spec.labels, params=spec.params, notes=spec.notes)
+    return orders.get(spec.policies.order)
 
 
 def _links(spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Sequence[Link]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from flowcraft.llm.base import Link
 from flowcraft.llm.policies.fallback import Order
 from flowcraft.llm.statistics import Statistics
+from flowcraft.plugin.chat import Scope
 
 
 def fastest(statistics: Statistics) -> Order:
     """Put models with the least median time first; those without data stay behind them, as listed."""
 
-    async def order(links: Sequence[Link]) -> Sequence[Link]:
+    async def order(links: Sequence[Link], scope: Scope) -> Sequence[Link]:
         await statistics.refresh()
         medians = {link.info.id: statistics.median(link.info.provider, link.info.model) for link in links}
         return sorted(links, key=lambda link: _or_last(medians[link.info.id]))
@@ -20,7 +21,7 @@ def fastest(statistics: Statistics) -> Order:
     return order
 
 
-async def cheapest(links: Sequence[Link]) -> Sequence[Link]:
+async def cheapest(links: Sequence[Link], scope: Scope) -> Sequence[Link]:
     """Put models with the least price first; a price that is not known comes last. Output counts three times."""
     return sorted(links, key=lambda link: _or_last(_price(link)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flowcraft.attempts import Attempt
 
@@ -15,6 +15,26 @@ class CallRecord:
 
     id: str
     attempt: Attempt
+    stage: str = ""
+    task: str = ""
+    run: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRecord:
+    """Which of two models answered one question better. Models are ``provider:model``; ``time`` is seconds since the epoch.
+
+    ``winner`` is ``none`` where no verdict came about; ``judge`` is who decided. ``id`` is unique across processes.
+    """
+
+    id: str
+    time: float
+    first: str
+    second: str
+    winner: Literal["first", "second", "tie", "none"]
+    judge: str = ""
+    reasons: str = ""
     stage: str = ""
     task: str = ""
     run: str = ""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable, SettingsError
@@ -18,19 +18,19 @@ from flowcraft.llm.composer import ChainSpec, Workshop, compose
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import CallStore, ModelStatistics
+from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
 from flowcraft.manager.providers import registry_of, section_of
 from flowcraft.manager.records import Fan, KeptStore, Sink
-from flowcraft.plugin.capabilities import CAPABILITY_NAMES, ModelInfo
+from flowcraft.manager.specs import Options, Wish, policies_of
+from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatResponse, TextDelta
 from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider
 from flowcraft.redaction import Redactor
 from flowcraft.settings import Choice, Settings, load_settings, tier_names
-from flowcraft.source import did_you_mean
 
 OFFLINE = "offline"
-STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
 
 P = TypeVar("P", bound=type[Provider])
 
@@ -85,7 +85,7 @@ class LLMManager:
         self._bus = bus
         self._registered: list[str] = []
         self._said: set[str] = set()
-        self._chains: dict[tuple[Any, ...], Chain] = {}
+        self._chains: dict[Wish, Chain] = {}
         self._workshop = self._open_workshop()
 
     async def __aenter__(self) -> Self:
@@ -112,22 +112,19 @@ class LLMManager:
         *,
         stage: str | None = None,
         task: str | None = None,
-        strategy: str | None = None,
-        require: Iterable[str] = (),
-        allow: Iterable[str] | None = None,
-        order: str | None = None,
+        **options: Unpack[Options],
     ) -> Chain:
         """Return the chain for a tier, an alias or a model, for a stage's tier, or the default chain.
 
-        ``task`` is a label that statistics are kept by; ``require`` names capabilities that every answer needs; ``allow``
-        confines the chain to providers, models or ``provider:model`` ids. Raises SettingsError where a provider's settings
-        are wrong.
+        ``task`` is a label that statistics are kept by. Of the ``options``, ``require`` names capabilities that every answer
+        needs; ``allow`` confines the chain to providers, models or ``provider:model`` ids; ``strategy``, ``order``, ``judge``,
+        ``confidence`` and ``cache`` stand in for what the tier and settings say. Raises SettingsError where a provider's
+        settings are wrong.
         """
-        confined = None if allow is None else frozenset(allow)
-        key = (tier_or_model, stage, task, strategy, frozenset(require), confined, order)
-        chain = self._chains.get(key)
+        wish = Wish.of(tier_or_model, stage, task, options)
+        chain = self._chains.get(wish)
         if chain is None:
-            chain = self._chains[key] = self._composed(key)
+            chain = self._chains[wish] = self._composed(wish)
         return chain
 
     def written(self, tier_or_model: str | None = None, *, stage: str | None = None) -> dict[str, Any]:
@@ -280,29 +277,31 @@ class LLMManager:
         self._workshop.registry.add(section_of(self.settings, name))
         self._chains.clear()
 
-    def _composed(self, key: tuple[Any, ...]) -> Chain:
-        name, stage, task, strategy, require, allow, order = key
+    def _composed(self, wish: Wish) -> Chain:
         llm = self.settings.llm
-        choice = self.settings.chain_for(model=name, stage=stage)
-        unknown = sorted(require - set(CAPABILITY_NAMES))
-        if unknown:
-            raise SettingsError(f"there is no capability {unknown[0]!r}{_or_meant(unknown[0], CAPABILITY_NAMES)}")
-        notes = self._notes(strategy or llm.strategy, order or llm.order)
+        choice = self.settings.chain_for(model=wish.name, stage=wish.stage)
+        policies = policies_of(self.settings, llm.tiers.get(choice.tier), wish, self._escalation(choice))
         spec = ChainSpec(
             models=self._models(choice),
-            labels=ChainLabels(tier=choice.tier, stage=stage or "", task=task or "", strategy=strategy or llm.strategy),
+            labels=ChainLabels(tier=choice.tier, stage=wish.stage or "", task=wish.task or "", strategy=policies.strategy),
             timeout=llm.timeout,
             deadline=llm.answer_deadline,
             retries=llm.retry_attempts,
-            order=order or llm.order,
+            policies=policies,
             mode=llm.structured.mode if llm.structured.mode in ("native", "text") else "auto",
             repair=llm.structured.repair,
             params=self.settings.llm.params.request(),
-            require=require,
-            allow=allow,
-            notes=notes,
+            require=wish.require,
+            allow=wish.allow,
+            notes=self._notes(policies.strategy, policies.order),
         )
         return compose(spec, self._workshop, self._mender(spec))
+
+    def _escalation(self, choice: Choice) -> Models:
+        """Return the models that answer where a cheap one is not sure: tier ``expensive``, unless it is that tier itself."""
+        if choice.tier == "expensive" or not self.settings.llm.expensive_model:
+            return ()
+        return self._models(self.settings.chain_for(model="expensive"))
 
     def _models(self, choice: Choice) -> tuple[tuple[str, str], ...]:
         models = tuple((role, name) for role, names in choice.roles for name in names)
@@ -323,15 +322,16 @@ class LLMManager:
         if not name or not spec.repair:
             return None
         mending = replace(
-            spec, models=self._models(self.settings.chain_for(model=name)), repair=False, params={}, require=frozenset()
+            spec,
+            models=self._models(self.settings.chain_for(model=name)),
+            repair=False,
+            params={},
+            require=frozenset(),
+            policies=replace(spec.policies, strategy="single", confidence=None, cache=None, continuation="fail"),
         )
         return compose(mending, self._workshop).llm
 
     def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
-        if strategy not in STRATEGIES:
-            raise SettingsError(
-                f"there is no strategy {strategy!r} (known: {', '.join(STRATEGIES)}){_or_meant(strategy, STRATEGIES)}"
-            )
         notes = []
         if strategy != "single":
             notes.append(f"strategy {strategy} is not built yet: one model after the other is asked")
@@ -350,8 +350,3 @@ class LLMManager:
 
 def _discovered(settings: Settings) -> Plugins:
     return discover(allow=settings.plugins.allow, deny=settings.plugins.deny, environ=settings.environment)
-
-
-def _or_meant(word: str, words: Iterable[str]) -> str:
-    hint = did_you_mean(word, words)
-    return f"; {hint}" if hint else ""

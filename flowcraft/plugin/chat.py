@@ -36,9 +36,10 @@ class Scope:
 
     ``deadline`` is the latest end of the whole answer, ``until`` of this attempt (both on the loop's clock); ``last`` says
     that no other model is left, ``wait`` how many seconds this attempt was held back by a limit. ``run``, ``path``,
-    ``stage`` and ``task`` are labels of the records. ``ledger`` collects the attempts of one answer. ``prefer`` and
-    ``avoid`` hold ``provider:model`` ids. ``check`` is given every answer before it is written down: it returns the answer,
-    with its value in ``parsed``, or raises InvalidOutput.
+    ``stage`` and ``task`` are labels of the records; ``key`` is whose budget is spent besides, ``budget`` how much the run
+    may spend (by ``usd``, ``tokens``, ``calls``) where it says so itself. ``ledger`` collects the attempts of one answer.
+    ``prefer`` and ``avoid`` hold ``provider:model`` ids. ``check`` is given every answer before it is written down: it
+    returns the answer, with its value in ``parsed``, or raises InvalidOutput.
     """
 
     deadline: float | None = None
@@ -53,6 +54,7 @@ class Scope:
     role: str = ""
     prefer: str = ""
     avoid: frozenset[str] = frozenset()
+    budget: Mapping[str, float] = field(default_factory=dict)
     check: Callable[[ChatResponse], ChatResponse] | None = None
     ledger: list[Attempt] = field(default_factory=list)
 
@@ -234,6 +236,13 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """Something is under way that is no part of the answer, such as a judge at work."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The whole answer. Comes exactly once, last."""
 
@@ -241,7 +250,17 @@ class Done:
 
 
 StreamEvent = (
-    TextDelta | ReasoningDelta | ToolCallDelta | ToolCallEvent | AudioDelta | LogprobsDelta | Rollback | Restart | Switch | Done
+    TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | ToolCallEvent
+    | AudioDelta
+    | LogprobsDelta
+    | Rollback
+    | Restart
+    | Switch
+    | Progress
+    | Done
 )
 
 

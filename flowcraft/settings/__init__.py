@@ -4,7 +4,7 @@ from flowcraft.settings.chains import Choice, tier_names
 from flowcraft.settings.environment import PRESET_KEYS
 from flowcraft.settings.explain import Entry
 from flowcraft.settings.load import load_settings
-from flowcraft.settings.models import LLMSettings, ModelFacts, Params, ProviderSettings, Roles
+from flowcraft.settings.models import LLMSettings, ModelFacts, Params, ProviderSettings, Roles, Tier
 from flowcraft.settings.page import Settings
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ProviderSettings",
     "Roles",
     "Settings",
+    "Tier",
     "load_settings",
     "tier_names",
 ]

@@ -107,6 +107,22 @@ class Roles(Section):
         return tuple((role, getattr(self, role)) for role in ROLES if getattr(self, role))
 
 
+class Judge(Section):
+    """Who decides between two answers."""
+
+    model: str | None = Field(None, description="a model; null: the first of `duplicate` that is no contestant")
+    criteria: str | None = Field(None, description="what makes an answer the better one")
+
+
+class Tier(Roles):
+    """A named chain: models by role, and how they work together where that differs from the rest of `llm`."""
+
+    strategy: Literal["single", "best_of_two", "cascade", "hedge"] | None = Field(None, description="how models work together")
+    order: Literal["listed", "fastest", "cheapest", "best"] | None = Field(None, description="order within a role")
+    judge: Judge | None = Field(None, description="who decides between two answers")
+    confidence: Share | None = Field(None, description="least confidence of an answer; below it others are asked")
+
+
 class Params(Section):
     """Defaults of every request."""
 
@@ -132,13 +148,6 @@ class Params(Section):
         extra = {name: given.pop(name) for name in ("min_p", "grammar") if name in given}
         given["extra"] = {**extra, **given["extra"]}
         return {name: value for name, value in given.items() if value not in ((), {})}
-
-
-class Judge(Section):
-    """Who decides between two answers."""
-
-    model: str | None = Field(None, description="a model; null: the first of `duplicate` that is no contestant")
-    criteria: str | None = Field(None, description="what makes an answer the better one")
 
 
 class Adaptive(Section):
@@ -184,7 +193,11 @@ class Budget(Section):
     usd_per_run: Money | None = Field(None, description="USD a run")
     tokens_per_day: Positive | None = Field(None, description="tokens a day")
     tokens_per_run: Positive | None = Field(None, description="tokens a run")
+    calls_per_day: Positive | None = Field(None, description="calls a day")
     calls_per_run: Positive | None = Field(None, description="calls a run")
+    usd_per_key: Money | None = Field(None, description="USD that one key may spend in a day")
+    tokens_per_key: Positive | None = Field(None, description="tokens that one key may spend in a day")
+    calls_per_key: Positive | None = Field(None, description="calls that one key may make in a day")
 
 
 class Structured(Section):
@@ -244,9 +257,12 @@ class LLMSettings(Section):
     params: Params = Field(default_factory=Params, description="defaults of every request")
     warn_streams: bool = Field(True, description="warn where a stream was cut and the text so far is kept")
     tiers: Annotated[
-        dict[Annotated[str, AfterValidator(_tier_name)], Annotated[Roles, BeforeValidator(_roles)]],
+        dict[Annotated[str, AfterValidator(_tier_name)], Annotated[Tier, BeforeValidator(_roles)]],
         BeforeValidator(_empty_mapping),
-    ] = Field(default_factory=dict, description="further chains by name: roles, a list of models or one model")
+    ] = Field(
+        default_factory=dict,
+        description="further chains by name: roles, a list of models or one model; if need be with their own strategy",
+    )
     judge: Judge = Field(default_factory=Judge, description="who decides between two answers")
     adaptive: Adaptive = Field(default_factory=Adaptive, description="when best of two stops asking the second")
     cascade: Cascade = Field(default_factory=Cascade, description="when the cheap answer is good enough")

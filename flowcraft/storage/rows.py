@@ -127,6 +127,7 @@ ATTEMPT: Mapping[str, Check] = {
     **dict.fromkeys(("input", "cached", "cache_write", "output", "reasoning", "audio"), integer),
     "usd": optional(real),
     "offline": flag,
+    "estimated": flag,
 }
 """How the columns of an attempt are read, in their order."""
 
@@ -152,6 +153,7 @@ def attempt_values(attempt: Attempt) -> tuple[Any, ...]:
         _count(usage.audio),
         None if attempt.usd is None else float(attempt.usd),
         int(attempt.offline),
+        int(attempt.estimated),
     )
 
 

@@ -46,6 +46,7 @@ def _attempt() -> tuple[Column[str] | Column[float] | Column[int], ...]:
         *map(_integer, ("input", "cached", "cache_write", "output", "reasoning", "audio")),
         Column("usd", Double),
         _integer("offline"),
+        _integer("estimated"),
     )
 
 
@@ -128,4 +129,54 @@ calls = Table(
     *_attempt(),
     UniqueConstraint("id"),
     Index(None, "model", "provider", "number"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    _number(),
+    Column("id", Text, nullable=False),
+    _double("time"),
+    *map(_text, ("stage", "task", "run", "path", "first", "second", "winner", "judge", "reasons")),
+    UniqueConstraint("id"),
+    Index(None, "stage", "number"),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    # What is spent from: run:ID, day:2026-11-21, key:NAME:2026-11-21; and in which unit: usd, tokens, calls.
+    Column("scope", Text, primary_key=True, nullable=False),
+    Column("unit", Text, primary_key=True, nullable=False),
+    _double("spent"),
+    sqlite_with_rowid=False,
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    # Of one limited model: when its requests and tokens so far will have been earned back (seconds since the epoch).
+    Column("model", Text, primary_key=True, nullable=False),
+    *map(_double, ("requests", "tokens")),
+    sqlite_with_rowid=False,
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    # One call under way to a model that takes so many at a time; the place is free again when ``expires`` has passed.
+    Column("id", Text, primary_key=True, nullable=False),
+    *map(_text, ("model", "owner")),
+    _double("expires"),
+    Index(None, "model", "expires"),
+    sqlite_with_rowid=False,
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", Text, primary_key=True, nullable=False),
+    *map(_double, ("created", "expires")),
+    _text("response"),
+    Index(None, "expires"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from flowcraft.llm.health import HealthBoard
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import CallRecord
 from flowcraft.llm.registry import ProviderSection, Registry
+from flowcraft.llm.rules import Policies
 from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, Done, ModelInfo, Preset, Provider, TextDelta, Usage
 from flowcraft.redaction import Redactor
@@ -210,7 +212,9 @@ def staged() -> Callable[..., Stage]:
         if offline is not None:
             named = [*named, ("offline", "offline")]
         spec.setdefault("labels", ChainLabels(tier="test", stage="review", task="coding"))
-        return Stage(compose(ChainSpec(models=tuple(named), **spec), shop), fake, sink, shop, warnings)
+        chosen = {item.name: spec.pop(item.name) for item in fields(Policies) if item.name in spec}
+        policies = Policies(**{"continuation": "fail", **chosen})
+        return Stage(compose(ChainSpec(models=tuple(named), policies=policies, **spec), shop), fake, sink, shop, warnings)
 
     return make
 

@@ -16,7 +16,8 @@ from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.messages import Audio, File, Image, Video
 
 R = TypeVar("R")
-Order = Callable[[Sequence[Link]], Awaitable[Sequence[Link]]]
+Order = Callable[[Sequence[Link], Scope], Awaitable[Sequence[Link]]]
+"""Sorts the links of one role for one answer; what is known may differ by its stage and task."""
 
 _MEDIA: dict[type, str] = {Image: "images", Audio: "audio_in", Video: "video", File: "files"}
 
@@ -81,7 +82,7 @@ class Fallback:
     async def _answer(self, request: ChatRequest, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
         loop = asyncio.get_running_loop()
         turn = _Turn(request.scope, self._require | needs(request))
-        waiting = await self._candidates(request.scope.prefer)
+        waiting = await self._candidates(request.scope)
         failed: LLMError | None = None
         while waiting:
             link = waiting.pop(0)
@@ -107,17 +108,17 @@ class Fallback:
                 failed = error
         raise turn.exhausted() from failed
 
-    async def _candidates(self, prefer: str) -> list[Link]:
-        links = self._links if self._order is None else await self._in_order(self._order)
-        if prefer:
-            return sorted(links, key=lambda link: link.info.id != prefer)
+    async def _candidates(self, scope: Scope) -> list[Link]:
+        links = self._links if self._order is None else await self._in_order(self._order, scope)
+        if scope.prefer:
+            return sorted(links, key=lambda link: link.info.id != scope.prefer)
         return list(links)
 
-    async def _in_order(self, order: Order) -> list[Link]:
+    async def _in_order(self, order: Order, scope: Scope) -> list[Link]:
         found: list[Link] = []
         for (_, offline), links in groupby(self._links, key=lambda link: (link.role, link.info.offline)):
             role = list(links)
-            found += role if offline or len(role) == 1 else await order(role)
+            found += role if offline or len(role) == 1 else await order(role, scope)
         return found
 
 

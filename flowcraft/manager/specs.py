@@ -1,0 +1,154 @@
+"""From settings and the wishes of a caller to the data that a chain is composed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict, get_args
+
+from flowcraft.errors import SettingsError
+from flowcraft.llm.rules import (
+    AdaptiveRules,
+    BudgetRules,
+    CascadeRules,
+    HedgeRules,
+    JudgeRules,
+    LimitRules,
+    Models,
+    OrderName,
+    Policies,
+    StrategyName,
+)
+from flowcraft.plugin.capabilities import CAPABILITY_NAMES
+from flowcraft.settings import Settings, Tier
+from flowcraft.source import did_you_mean, parse_duration
+
+STRATEGIES: tuple[str, ...] = get_args(StrategyName)
+ORDERS: tuple[str, ...] = get_args(OrderName)
+
+
+class Options(TypedDict, total=False):
+    """What a caller may say of a chain besides its tier, stage and task; all else comes from the tier and from settings.
+
+    ``judge`` holds ``model`` and ``criteria``; ``confidence`` is the least confidence of an answer (0 to 1); ``cache`` is a
+    duration, 0 for none.
+    """
+
+    strategy: str | None
+    order: str | None
+    judge: Mapping[str, str] | None
+    confidence: float | None
+    cache: str | float | None
+    require: Iterable[str]
+    allow: Iterable[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One kind of chain that somebody asked for; chains are kept by it."""
+
+    name: str | None = None
+    stage: str | None = None
+    task: str | None = None
+    strategy: str | None = None
+    order: str | None = None
+    judge: JudgeRules | None = None
+    confidence: float | None = None
+    cache: float | None = None
+    require: frozenset[str] = frozenset()
+    allow: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, name: str | None, stage: str | None, task: str | None, options: Options) -> Wish:
+        """Return the wish that a call's arguments make. Raises SettingsError for what nobody knows."""
+        unknown = sorted(set(options) - Options.__annotations__.keys())
+        if unknown:
+            raise TypeError(f"there is no option {unknown[0]!r}; a chain takes: {', '.join(Options.__annotations__)}")
+        allow = options.get("allow")
+        return cls(
+            name=name,
+            stage=stage,
+            task=task,
+            strategy=_known("strategy", options.get("strategy"), STRATEGIES),
+            order=_known("order", options.get("order"), ORDERS),
+            judge=_judge(options.get("judge")),
+            confidence=_share(options.get("confidence")),
+            cache=_seconds(options.get("cache")),
+            require=_capabilities(options.get("require", ())),
+            allow=None if allow is None else frozenset(allow),
+        )
+
+
+def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: Models) -> Policies:
+    """Return the policies of a chain: what the caller wishes, else what its tier says, else what settings say."""
+    llm = settings.llm
+    tier = tier or Tier()
+    judge = wish.judge or _rules(JudgeRules, tier.judge) or JudgeRules()
+    general = _rules(JudgeRules, llm.judge) or JudgeRules()
+    confidence = wish.confidence if wish.confidence is not None else tier.confidence
+    cache = wish.cache if wish.cache is not None else llm.cache
+    threshold = confidence if confidence is not None else llm.cascade.threshold
+    return Policies(
+        strategy=wish.strategy or tier.strategy or llm.strategy,  # type: ignore[arg-type]  # Wish.of has looked at it
+        order=wish.order or tier.order or llm.order,  # type: ignore[arg-type]  # Wish.of has looked at it
+        judge=JudgeRules(model=judge.model or general.model, criteria=judge.criteria or general.criteria),
+        adaptive=AdaptiveRules(level=llm.adaptive.level, explore=llm.adaptive.explore),
+        cascade=CascadeRules(threshold=threshold, escalation=escalation),
+        hedge=HedgeRules(max_share=llm.hedge.max_share),
+        confidence=confidence,
+        continuation=llm.continuation,
+        warn_streams=llm.warn_streams,
+        cache=cache or None,
+        budget=BudgetRules(**{item.name: getattr(llm.budget, item.name) for item in fields(BudgetRules)}),
+        limits={name: LimitRules(**limit.model_dump()) for name, limit in llm.limits.items()},
+    )
+
+
+def _rules(cls: type[JudgeRules], section: Any) -> JudgeRules | None:
+    return None if section is None else cls(model=section.model, criteria=section.criteria or "")
+
+
+def _known(what: str, word: str | None, words: tuple[str, ...]) -> str | None:
+    if word is None or word in words:
+        return word
+    raise SettingsError(f"there is no {what} {word!r} (known: {', '.join(words)}){_or_meant(word, words)}")
+
+
+def _capabilities(names: Iterable[str]) -> frozenset[str]:
+    wanted = frozenset([names] if isinstance(names, str) else names)
+    unknown = sorted(wanted - set(CAPABILITY_NAMES))
+    if unknown:
+        raise SettingsError(f"there is no capability {unknown[0]!r}{_or_meant(unknown[0], CAPABILITY_NAMES)}")
+    return wanted
+
+
+def _judge(given: Mapping[str, str] | None) -> JudgeRules | None:
+    if given is None:
+        return None
+    unknown = sorted(set(given) - {"model", "criteria"})
+    if unknown:
+        raise SettingsError(f"a judge has 'model' and 'criteria', not {unknown[0]!r}")
+    return JudgeRules(model=given.get("model"), criteria=given.get("criteria") or "")
+
+
+def _share(value: float | None) -> float | None:
+    if value is None or (not isinstance(value, bool) and 0 <= value <= 1):
+        return value
+    raise SettingsError(f"a confidence is a number from 0 to 1, not {value!r}")
+
+
+def _seconds(value: str | float | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    except ValueError as error:
+        raise SettingsError(f"{value!r} is no duration: {error}") from None
+    if seconds < 0:
+        raise SettingsError(f"a duration is not below 0: {value!r}")
+    return seconds
+
+
+def _or_meant(word: str, words: Iterable[str]) -> str:
+    hint = did_you_mean(word, words)
+    return f"; {hint}" if hint else ""

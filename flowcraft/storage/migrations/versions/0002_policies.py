@@ -1,0 +1,76 @@
+"""What policies share by way of the database, and whether the tokens of an attempt are estimated."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def _text(name: str, default: str | None = "") -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, nullable=False, server_default=default)
+
+
+def _double(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Double, nullable=False, server_default="0")
+
+
+def upgrade() -> None:
+    """Make the tables."""
+    for table in ("attempts", "calls"):
+        op.add_column(table, sa.Column("estimated", sa.Integer, nullable=False, server_default="0"))
+    op.create_table(
+        "verdicts",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
+        _text("id", None),
+        _double("time"),
+        *map(_text, ("stage", "task", "run", "path", "first", "second", "winner", "judge", "reasons")),
+        sa.PrimaryKeyConstraint("number", name="pk_verdicts"),
+        sa.UniqueConstraint("id", name="uq_verdicts_id"),
+    )
+    op.create_index("ix_verdicts_stage_number", "verdicts", ["stage", "number"])
+    _make_shared()
+
+
+def _make_shared() -> None:
+    op.create_table(
+        "spending",
+        _text("scope", None),
+        _text("unit", None),
+        _double("spent"),
+        sa.PrimaryKeyConstraint("scope", "unit", name="pk_spending"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "rates",
+        _text("model", None),
+        *map(_double, ("requests", "tokens")),
+        sa.PrimaryKeyConstraint("model", name="pk_rates"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "slots",
+        _text("id", None),
+        *map(_text, ("model", "owner")),
+        _double("expires"),
+        sa.PrimaryKeyConstraint("id", name="pk_slots"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_slots_model_expires", "slots", ["model", "expires"])
+    op.create_table(
+        "answers",
+        _text("key", None),
+        *map(_double, ("created", "expires")),
+        _text("response"),
+        sa.PrimaryKeyConstraint("key", name="pk_answers"),
+    )
+    op.create_index("ix_answers_expires", "answers", ["expires"])
+
+
+def downgrade() -> None:
+    """What was spent and judged is not forgotten."""
+    raise NotImplementedError
