@@ -1,6 +1,7 @@
 # Needs Python 3.11-3.13 and make; everything else is installed into .venv from the locked lists in requirements/.
 
 VENV ?= .venv
+BENCH ?= .venv-bench
 BIN := $(VENV)/bin
 PACKAGES := -e . -e plugins/flowcraft-openai
 SOURCES := flowcraft plugins tests benchmarks scripts workflows
@@ -51,8 +52,8 @@ test-integration: $(VENV)/.dev ## Run the tests with real files, servers, proces
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html --cov-report=xml
 
-bench: $(VENV)/.bench ## Measure speed, side by side with others
-	$(BIN)/python -m benchmarks
+bench: $(BENCH)/.bench ## Measure speed, side by side with others
+	$(BENCH)/bin/python -m benchmarks
 
 docs: $(VENV)/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -68,7 +69,7 @@ lock: $(BIN)/python ## Renew requirements/*.txt (needs the package index)
 	BIN=$(BIN) sh scripts/lock.sh
 
 clean: ## Remove all that was made here, .venv included
-	rm -rf $(VENV) site htmlcov coverage.xml .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) site htmlcov coverage.xml .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find flowcraft plugins tests benchmarks scripts workflows -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -89,7 +90,9 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 	@$(COMPILE)
 	@touch $@
 
-$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
-	$(INSTALL) --no-compile --only-binary :all: --require-hashes -r requirements/bench.txt
-	@$(COMPILE)
+$(BENCH)/.bench: requirements/bench.txt $(PROJECTS) | $(BIN)/python
+	$(BIN)/python -m venv $(BENCH)
+	$(INSTALL:$(BIN)/%=$(BENCH)/bin/%) --no-compile --only-binary :all: --require-hashes -r requirements/bench.txt
+	$(INSTALL:$(BIN)/%=$(BENCH)/bin/%) --no-build-isolation --no-deps $(PACKAGES)
+	@$(BENCH)/bin/python -m compileall -q -j 0 $(BENCH)/lib flowcraft plugins || true
 	@touch $@
