@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
 async def serve(port_file: Path, chunks: int) -> None:
     answer, stream = whole(), streamed(chunks)
     server = await asyncio.get_running_loop().create_server(lambda: Connection(answer, stream), "127.0.0.1", 0)
-    port_file.write_text(str(server.sockets[0].getsockname()[1]))
+    port_file.write_text(str(server.sockets[0].getsockname()[1]))  # noqa: ASYNC240 - nobody is served yet
     await server.serve_forever()
 
 
