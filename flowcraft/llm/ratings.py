@@ -1,0 +1,205 @@
+"""What judges' verdicts say of models: how strong each is, and which of two can no longer win."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from flowcraft.llm.ports import VerdictRecord
+
+PRIOR = 0.5
+"""Ties that every model is taken to have had with one of strength 1: who won always, or never, stays finite."""
+ROUNDS = 2000
+EXACT = 1e-9
+"""The fit ends after so many rounds, or once no strength changes by more than this share."""
+
+LOSS = math.log(0.8 / 0.5)
+WIN = math.log(0.2 / 0.5)
+"""What one verdict says for "it wins a fifth of its pairs" against "it wins half": the log of the likelihoods' ratio."""
+KEPT = 1000
+"""Verdicts of one pair and stage that a test at a new level looks back on."""
+
+_SCORES = {"first": 1.0, "tie": 0.5, "second": 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """A model's verdicts; a tie is half a win and half a loss."""
+
+    wins: float = 0.0
+    losses: float = 0.0
+
+
+class _Table:
+    """The verdicts under one label, and the strengths that follow from them."""
+
+    def __init__(self) -> None:
+        self.wins: dict[str, float] = defaultdict(float)
+        self.pairs: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._strengths: dict[str, float] | None = None
+
+    def add(self, first: str, second: str, score: float) -> None:
+        self.wins[first] += score
+        self.wins[second] += 1 - score
+        self.pairs[first][second] += 1
+        self.pairs[second][first] += 1
+        self._strengths = None
+
+    def tally(self, model: str) -> Tally:
+        wins = self.wins.get(model, 0.0)
+        return Tally(wins=wins, losses=sum(self.pairs[model].values()) - wins if model in self.pairs else 0.0)
+
+    def strengths(self) -> Mapping[str, float]:
+        if self._strengths is None:
+            self._strengths = _fit(self.wins, self.pairs)
+        return self._strengths
+
+
+def _fit(wins: Mapping[str, float], pairs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the strengths of Bradley and Terry's model by the MM algorithm (Hunter 2004, Annals of Statistics 32)."""
+    models = sorted(pairs)
+    against = {model: sorted(pairs[model].items()) for model in models}
+    strengths = dict.fromkeys(models, 1.0)
+    for _ in range(ROUNDS):
+        fitted = {}
+        for model in models:
+            own = strengths[model]
+            expected = 2 * PRIOR / (own + 1) + sum(number / (own + strengths[other]) for other, number in against[model])
+            fitted[model] = (wins[model] + PRIOR) / expected
+        change = max(abs(fitted[model] / strengths[model] - 1) for model in models)
+        strengths = fitted
+        if change < EXACT:
+            break
+    return strengths
+
+
+class Ratings:
+    """Strengths of models from verdicts: over all, by stage and by task. Safe to share by threads.
+
+    A rating is the natural logarithm of a strength: of two models ``a`` wins with probability
+    ``1 / (1 + exp(rating(b) - rating(a)))``. Only ratings under one label can be compared. Models are ``provider:model``.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tables: dict[tuple[str, str], _Table] = {}
+
+    def add(self, verdict: VerdictRecord) -> None:
+        """Take one verdict; one that did not come about says nothing."""
+        score = _SCORES.get(verdict.winner)
+        if score is None or verdict.first == verdict.second:
+            return
+        with self._lock:
+            for label in _labels(verdict.stage, verdict.task):
+                self._tables.setdefault(label, _Table()).add(verdict.first, verdict.second, score)
+
+    def rating(self, model_id: str, *, stage: str = "", task: str = "") -> float | None:
+        """Return a model's rating in a stage, else for a task, else over all; None if it was never judged there."""
+        return self._under(_labels(stage, task)[0], [model_id]).get(model_id)
+
+    def strengths(self, model_ids: Iterable[str], *, stage: str = "", task: str = "") -> Mapping[str, float]:
+        """Return ratings that can be compared: of the stage, else of the task, else over all.
+
+        It is the first of these in which every one of the models was judged that was ever judged at all.
+        """
+        ids = list(model_ids)
+        overall = self._under(("", ""), ids)
+        for label in _labels(stage, task):
+            found = self._under(label, ids)
+            if found.keys() == overall.keys():
+                return found
+        return overall
+
+    def record(self, model_id: str, stage: str | None = None) -> Tally:
+        """Return a model's wins and losses, in one stage if given."""
+        with self._lock:
+            table = self._tables.get(("stage", stage) if stage else ("", ""))
+            return Tally() if table is None else table.tally(model_id)
+
+    def wins(self, model_id: str, stage: str | None = None) -> float:
+        """Return how often a model won, a tie for half, in one stage if given."""
+        return self.record(model_id, stage).wins
+
+    def _under(self, label: tuple[str, str], model_ids: Iterable[str]) -> dict[str, float]:
+        with self._lock:
+            table = self._tables.get(label)
+            known = {} if table is None else table.strengths()
+            return {model: math.log(known[model]) for model in model_ids if model in known}
+
+
+def _labels(stage: str, task: str) -> list[tuple[str, str]]:
+    """Return the labels that verdicts count under, the narrowest first."""
+    return [*([("stage", stage)] if stage else []), *([("task", task)] if task else []), ("", "")]
+
+
+class _Test:
+    """The sequential test whether either of a pair wins too seldom, at one level."""
+
+    def __init__(self, level: float) -> None:
+        # One loss is the least that anything can be said by.
+        self._alarm = max(math.log(1 / level), LOSS)
+        self._sums = [0.0, 0.0]
+        self.out: int | None = None
+
+    def add(self, score: float) -> None:
+        for place, won in enumerate((score, 1 - score)):
+            total = self._sums[place] + won * WIN + (1 - won) * LOSS
+            self._sums[place] = min(self._alarm, max(-self._alarm, total))
+            if self._sums[place] >= self._alarm:
+                self.out = place
+            elif self.out == place and self._sums[place] <= 0:
+                self.out = None
+
+
+class _Pair:
+    def __init__(self) -> None:
+        self.scores: deque[float] = deque(maxlen=KEPT)
+        self.tests: dict[float, _Test] = {}
+
+    def add(self, score: float) -> None:
+        self.scores.append(score)
+        for test in self.tests.values():
+            test.add(score)
+
+    def at(self, level: float) -> _Test:
+        if level not in self.tests:
+            test = self.tests[level] = _Test(level)
+            for score in self.scores:
+                test.add(score)
+        return self.tests[level]
+
+
+class Standing:
+    """Which of two models can no longer win, by stage. Safe to share by threads.
+
+    For each of the two a sequential probability ratio test (Wald 1945) sums the log likelihood ratio of "it wins a fifth of
+    the pairs" to "it wins half of them"; a tie counts half. The sum stays within ``-log(1/level)`` and ``log(1/level)``. At
+    the top the model cannot win; once it has fallen to 0 it may again. One that wins more than a third is never put out for
+    long. An equal one is put out by chance with a probability of about ``level`` before the record has become clear, and
+    then very seldom.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pairs: dict[tuple[str, str, str], _Pair] = {}
+
+    def add(self, verdict: VerdictRecord) -> None:
+        """Take one verdict; one that did not come about says nothing."""
+        score = _SCORES.get(verdict.winner)
+        if score is None or verdict.first == verdict.second:
+            return
+        low, high = sorted((verdict.first, verdict.second))
+        with self._lock:
+            pair = self._pairs.setdefault((verdict.stage, low, high), _Pair())
+            pair.add(score if verdict.first == low else 1 - score)
+
+    def out(self, first: str, second: str, *, stage: str, level: float) -> str:
+        """Return which of two models cannot win at this significance level; empty if both may. Level 0: both always may."""
+        ids = tuple(sorted((first, second)))
+        with self._lock:
+            pair = self._pairs.get((stage, *ids))
+            place = None if pair is None or level <= 0 else pair.at(level).out
+        return "" if place is None else ids[place]
