@@ -39,7 +39,7 @@ class Attempt:
 
     ``outcome`` is ``ok``, ``cancelled``, ``skipped`` or the name of the error class. Times are in seconds; ``started``
     is seconds since the epoch. ``usd`` is None where the price is not known. ``estimated`` says that nobody told the tokens:
-    they are counted from what was sent and what had come.
+    they are counted from what was sent and what had come. ``streamed`` says that a stream was asked for.
     """
 
     model: str
@@ -55,6 +55,7 @@ class Attempt:
     usd: float | None = None
     offline: bool = False
     estimated: bool = False
+    streamed: bool = False
 
     def __str__(self) -> str:
         name = f"{self.provider}:{self.model}" if self.provider else self.model

@@ -128,6 +128,7 @@ ATTEMPT: Mapping[str, Check] = {
     "usd": optional(real),
     "offline": flag,
     "estimated": flag,
+    "streamed": flag,
 }
 """How the columns of an attempt are read, in their order."""
 
@@ -154,6 +155,7 @@ def attempt_values(attempt: Attempt) -> tuple[Any, ...]:
         None if attempt.usd is None else float(attempt.usd),
         int(attempt.offline),
         int(attempt.estimated),
+        int(attempt.streamed),
     )
 
 

@@ -47,6 +47,7 @@ def _attempt() -> tuple[Column[str] | Column[float] | Column[int], ...]:
         Column("usd", Double),
         _integer("offline"),
         _integer("estimated"),
+        _integer("streamed"),
     )
 
 
@@ -145,10 +146,10 @@ verdicts = Table(
 spending = Table(
     "spending",
     metadata,
-    # What is spent from: run:ID, day:2026-11-21, key:NAME:2026-11-21; and in which unit: usd, tokens, calls.
+    # What is spent from: run:ID, day:2026-11-21, key:NAME:2026-11-21; in which unit: usd, tokens, calls; and the last limit.
     Column("scope", Text, primary_key=True, nullable=False),
     Column("unit", Text, primary_key=True, nullable=False),
-    _double("spent"),
+    *map(_double, ("spent", "allowed")),
     sqlite_with_rowid=False,
 )
 
@@ -169,6 +170,7 @@ slots = Table(
     *map(_text, ("model", "owner")),
     _double("expires"),
     Index(None, "model", "expires"),
+    Index(None, "owner"),
     sqlite_with_rowid=False,
 )
 

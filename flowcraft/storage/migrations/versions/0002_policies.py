@@ -1,4 +1,4 @@
-"""What policies share by way of the database, and whether the tokens of an attempt are estimated."""
+"""What policies share by way of the database, and of an attempt whether it was a stream and its tokens are estimated."""
 
 from typing import Any
 
@@ -22,7 +22,8 @@ def _double(name: str) -> sa.Column[Any]:
 def upgrade() -> None:
     """Make the tables."""
     for table in ("attempts", "calls"):
-        op.add_column(table, sa.Column("estimated", sa.Integer, nullable=False, server_default="0"))
+        for name in ("estimated", "streamed"):
+            op.add_column(table, sa.Column(name, sa.Integer, nullable=False, server_default="0"))
     op.create_table(
         "verdicts",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
@@ -41,7 +42,7 @@ def _make_shared() -> None:
         "spending",
         _text("scope", None),
         _text("unit", None),
-        _double("spent"),
+        *map(_double, ("spent", "allowed")),
         sa.PrimaryKeyConstraint("scope", "unit", name="pk_spending"),
         sqlite_with_rowid=False,
     )
@@ -61,6 +62,7 @@ def _make_shared() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_slots_model_expires", "slots", ["model", "expires"])
+    op.create_index("ix_slots_owner", "slots", ["owner"])
     op.create_table(
         "answers",
         _text("key", None),
