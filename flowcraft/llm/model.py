@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from flowcraft.attempts import Usage
 from flowcraft.errors import (
     BudgetExceeded,
     ContentFiltered,
@@ -21,7 +20,8 @@ from flowcraft.errors import (
     ProviderUnavailable,
 )
 from flowcraft.llm.base import copied_response
-from flowcraft.plugin.capabilities import ModelInfo, Price
+from flowcraft.llm.prices import PriceBook
+from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, ReasoningDelta, StreamEvent, TextDelta
 from flowcraft.plugin.messages import Reasoning
 from flowcraft.plugin.provider import Provider
@@ -50,17 +50,6 @@ class CallLimits:
     idle: float = 60.0
 
 
-def cost(usage: Usage, price: Price | None) -> float | None:
-    """Return the USD of ``usage``; None without a price."""
-    if price is None:
-        return None
-    cached = price.input if price.cached is None else price.cached
-    cache_write = price.input if price.cache_write is None else price.cache_write
-    plain = max(0, usage.input - usage.cached - usage.cache_write)
-    spent = plain * price.input + usage.cached * cached + usage.cache_write * cache_write + usage.output * price.output
-    return spent / 1_000_000
-
-
 class ProviderLLM:
     """Asks one model, in time, and makes the provider's answers and errors ours: named, priced, without secrets.
 
@@ -69,10 +58,18 @@ class ProviderLLM:
     not counted.
     """
 
-    def __init__(self, source: ProviderSource, info: ModelInfo, limits: CallLimits, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        source: ProviderSource,
+        info: ModelInfo,
+        limits: CallLimits,
+        redactor: Redactor,
+        prices: PriceBook | None = None,
+    ) -> None:
         self._source = source
         self._info = info
         self._model = info.model
+        self._prices = prices or PriceBook()
         self._limits = limits
         self._redactor = redactor
 
@@ -150,11 +147,13 @@ class ProviderLLM:
         listed = await provider.list_models()
         if not listed:
             raise ModelNotFound("the server lists no model; name one in settings, or load one")
-        self._model = listed[0].model
+        first = listed[0]
+        self._model = first.model
+        self._info = replace(self._info, model=first.model, price=self._info.price or first.price)
 
     def _answer(self, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
         _refuse_empty(response)
-        usd = response.usd if response.usd is not None else cost(response.usage, self._info.price)
+        usd = response.usd if response.usd is not None else self._prices.usd(self._info, response.usage)
         info = self._info
         return copied_response(
             response,
@@ -230,9 +229,9 @@ def _refuse_empty(response: ChatResponse) -> None:
     if response.text or response.choices or any(not isinstance(part, Reasoning) for part in response.parts):
         return
     if response.finish_reason == "content_filter":
-        raise ContentFiltered("the vendor's filter left nothing of the answer")
+        raise ContentFiltered("the vendor's filter left nothing of the answer", usage=response.usage)
     cut = "; all of max_tokens was spent before the first word" if response.finish_reason == "length" else ""
-    raise InvalidOutput(f"the answer is empty{cut}")
+    raise InvalidOutput(f"the answer is empty{cut}", usage=response.usage)
 
 
 def _translated(error: Exception, late: str) -> FlowCraftError:

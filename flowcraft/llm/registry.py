@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from flowcraft.errors import FlowCraftError, PluginError, Problem, SettingsError
 from flowcraft.llm.model import FIRST_LISTED
+from flowcraft.llm.prices import Market
 from flowcraft.plugin.capabilities import Capabilities, ModelInfo, Price
 from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider, Timeouts
@@ -81,7 +82,11 @@ class Source:
         given = {key: value for key, value in section.config.items() if key not in unknown}
         self._config = cls.Config.model_validate({**preset.config, **given})
         # What another server has is not known: its default is what its section lists first, else what it lists itself.
-        preset_model = preset.default_model if _at_home(preset, cls, given) else ""
+        at_home = _at_home(preset, cls, given)
+        preset_model = preset.default_model if at_home else ""
+        self.market = Market(
+            address=str(getattr(self._config, ADDRESS, None) or ""), price_id=preset.price_id if at_home else ""
+        )
         self.default_model = section.default_model or next(iter(section.models), "") or preset_model
         self._lock = threading.Lock()
 
@@ -206,6 +211,13 @@ class Registry:
             if name not in self._sources:
                 self._sources[name] = self._open(self._sections[name])
             return self._sources[name]
+
+    def market(self, name: str) -> Market:
+        """Return where the models of the provider ``name`` are sold; empty where that provider cannot be used."""
+        try:
+            return self.source(name).market
+        except (KeyError, PluginError, SettingsError):
+            return Market()
 
     def infos(self) -> list[ModelInfo]:
         """Return all models that settings and presets list, of providers that can be used."""

@@ -25,12 +25,14 @@ class Preset:
     """A provider that needs no section in settings: a type, its config, and the environment name of its key.
 
     ``provider`` is a class or its path ``module:Class``. ``default_model`` is empty where the server's first model is meant.
+    ``price_id`` is the id under which genai-prices knows the vendor, where the provider has no address that tells it.
     """
 
     provider: str | type[Provider]
     config: Mapping[str, Any] = field(default_factory=dict)
     key_env: str = ""
     default_model: str = ""
+    price_id: str = ""
 
 
 @hookspec

@@ -11,7 +11,7 @@ import pytest
 from flowcraft.attempts import Usage
 from flowcraft.llm.base import rescoped
 from flowcraft.llm.chain import ChainLabels
-from flowcraft.llm.model import cost
+from flowcraft.llm.prices import cost
 from flowcraft.plugin import LLM, ChatRequest, ChatResponse, Message, ModelInfo, Price, Scope, collect
 
 pytestmark = pytest.mark.unit
