@@ -5,7 +5,7 @@
     FlowCraftError
       SettingsError(problems) · PluginError · WorkflowError(problems) · StoreError
       LLMError(attempts)                         what wrappers catch
-        ProviderError(model, provider, retry_after, details)
+        ProviderError(model, provider, retry_after, details, usage, billed)
           RateLimited · ProviderTimeout · ProviderUnavailable
           AuthenticationFailed · QuotaExhausted · ModelNotFound · ModelNotLoaded
           ContextTooLong · ContentFiltered · InvalidRequest · InvalidOutput(details)
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowcraft.attempts import Attempt
+from flowcraft.attempts import Attempt, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,8 @@ class LLMError(FlowCraftError):
 class ProviderError(LLMError):
     """One call to one model failed. A plugin raises it without model and provider; the caller adds them.
 
-    ``retry_after`` is in seconds; ``details`` is what the vendor said, field by field.
+    ``retry_after`` is in seconds; ``details`` is what the vendor said, field by field. ``usage`` is what the call cost all the
+    same, where that is known; ``billed`` says whether the vendor takes money for it (None: what is usual for the class).
     """
 
     health = False
@@ -117,12 +118,16 @@ class ProviderError(LLMError):
         retry_after: float | None = None,
         details: Sequence[Mapping[str, Any]] = (),
         attempts: Sequence[Attempt] = (),
+        usage: Usage | None = None,
+        billed: bool | None = None,
     ) -> None:
         super().__init__(message, attempts=attempts)
         self.model = model
         self.provider = provider
         self.retry_after = retry_after
         self.details = tuple(details)
+        self.usage = usage
+        self.billed = billed
 
 
 class RateLimited(ProviderError):

@@ -39,7 +39,8 @@ class Scope:
     ``stage`` and ``task`` are labels of the records; ``key`` is whose budget is spent besides, ``budget`` how much the run
     may spend (by ``usd``, ``tokens``, ``calls``) where it says so itself. ``ledger`` collects the attempts of one answer.
     ``prefer`` and ``avoid`` hold ``provider:model`` ids. ``check`` is given every answer before it is written down: it
-    returns the answer, with its value in ``parsed``, or raises InvalidOutput.
+    returns the answer, with its value in ``parsed``, or raises InvalidOutput. ``tries`` is how often this model may be called
+    at most; ``lost`` says, when a stream is closed early, whether that is because another model answered first.
     """
 
     deadline: float | None = None
@@ -56,6 +57,8 @@ class Scope:
     avoid: frozenset[str] = frozenset()
     budget: Mapping[str, float] = field(default_factory=dict)
     check: Callable[[ChatResponse], ChatResponse] | None = None
+    tries: int | None = None
+    lost: Callable[[], bool] | None = None
     ledger: list[Attempt] = field(default_factory=list)
 
 

@@ -109,9 +109,9 @@ def _lost(causes: Sequence[BaseException]) -> ProviderError:
     # The SDK's transport calls every lost connection a time-out; the error beneath tells the two apart.
     beneath = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
     if isinstance(beneath, TimeoutError):
-        return ProviderTimeout("the server did not take the connection in time")
+        return ProviderTimeout("the server did not take the connection in time", billed=False)
     if isinstance(beneath, aiohttp.ClientPayloadError):
-        return ProviderUnavailable("the connection was cut in the middle of the answer")
+        return ProviderUnavailable("the connection was cut in the middle of the answer", billed=True)
     if isinstance(beneath, aiohttp.ServerDisconnectedError):
         return ProviderUnavailable("the server closed the connection before it answered")
     return ProviderUnavailable(f"no connection: {_short(str(beneath)) or type(beneath).__name__}")
@@ -124,7 +124,9 @@ def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderE
     kind = _kind(status, error, message)
     if status == 404 and "model" not in message.lower():
         message += "; the model is unknown, or base_url is not that of an OpenAI-compatible API"
-    return kind(f"{message} (status {status})", retry_after=retry_after(headers), details=_details(error))
+    # What was refused is not billed, whichever class that makes it.
+    told = f"{message} (status {status})"
+    return kind(told, retry_after=retry_after(headers), details=_details(error), billed=False)
 
 
 def from_body(error: Mapping[str, Any]) -> ProviderError:
