@@ -77,8 +77,9 @@ class ChatStream(AsyncGenerator[StreamEvent, None]):
 class Chain:
     """Answers by the models of ``links``, composed to ``llm``; an answer takes ``deadline`` seconds at most.
 
-    ``params`` fill in what a request leaves open. Also an LLM itself. Errors are LLMError, mostly ChainExhausted; their
-    ``attempts``, like those of a response, tell every call and every skip in order.
+    ``params`` fill in what a request leaves open; ``policies`` are those that change answers, as data. Also an LLM itself.
+    Errors are LLMError, mostly ChainExhausted; their ``attempts``, like those of a response, tell every call and every skip
+    in order.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Chain:
         labels: ChainLabels | None = None,
         params: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
+        policies: Mapping[str, Any] | None = None,
     ) -> None:
         self.llm = llm
         self.links = tuple(links)
         self.deadline = deadline
         self.labels = labels or ChainLabels()
         self.notes = tuple(notes)
+        self._policies = dict(policies or {})
         self._params = _checked(params or {})
 
     async def chat(self, request: Question, **params: Any) -> ChatResponse:
@@ -168,10 +171,11 @@ class Chain:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the chain as it is written: its models, their roles, its strategy and params."""
+        """A hash of the chain as it is written: its models, their roles, its params, the policies that change answers."""
         written = {
             "links": [[link.role, link.info.provider, link.info.model] for link in self.links if not link.info.offline],
             "strategy": self.labels.strategy,
+            "policies": self._policies,
             "params": self._params,
         }
         text = json.dumps(written, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from flowcraft.llm.base import Link
 from flowcraft.llm.chain import Chain, ChainLabels
+from flowcraft.llm.gauge import Gauge
 from flowcraft.llm.health import HealthBoard
 from flowcraft.llm.model import CallLimits, ProviderLLM
 from flowcraft.llm.ordering import cheapest, fastest
 from flowcraft.llm.policies.breaker import Breaker
+from flowcraft.llm.policies.cascade import Cascade, Escalation
 from flowcraft.llm.policies.fallback import Fallback, Order
+from flowcraft.llm.policies.logprobs import with_logprobs
 from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry
 from flowcraft.llm.policies.structured import Mode, Structured
+from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
 from flowcraft.llm.rules import Models, Policies
+from flowcraft.llm.scoring import Scorer
 from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
+
+ROLES_OF_JUDGES = ("duplicate", "reserve", "fallback")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,7 @@ class Workshop:
     recorder: Recorder
     statistics: Statistics = field(default_factory=Statistics)
     health: HealthBoard = field(default_factory=HealthBoard)
+    prices: PriceBook = field(default_factory=PriceBook)
     random: Random = field(default_factory=Random)
     redactor: Redactor = field(default_factory=Redactor)
     warn: Callable[[str], None] = lambda text: None
@@ -63,8 +71,20 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     Raises SettingsError where a provider's settings are wrong.
     """
     links = _links(spec, shop, mender)
-    llm = _around(_strategy(links, spec, shop), spec, shop)
-    return Chain(llm, links, deadline=spec.deadline, labels=spec.labels, params=spec.params, notes=spec.notes)
+    escalation = _escalation(links, spec, shop, mender) if spec.policies.measures else None
+    llm = _around(_strategy(links, escalation, spec, shop), spec, shop)
+    doubts = _doubts(spec, escalation)
+    for doubt in doubts:
+        shop.warn(doubt)
+    return Chain(
+        llm,
+        links,
+        deadline=spec.deadline,
+        labels=spec.labels,
+        params=spec.params,
+        notes=(*spec.notes, *doubts),
+        policies=spec.policies.written(),
+    )
 
 
 def _around(llm: LLM, spec: ChainSpec, shop: Workshop) -> LLM:
@@ -72,7 +92,24 @@ def _around(llm: LLM, spec: ChainSpec, shop: Workshop) -> LLM:
     return llm
 
 
-def _strategy(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
+def _doubts(spec: ChainSpec, escalation: Escalation | None) -> tuple[str, ...]:
+    """Return what of the policies these models cannot carry out."""
+    if spec.policies.strategy == "cascade" and escalation is None:
+        return ("strategy cascade has no expensive tier to turn to: it runs as single; set llm.expensive_model",)
+    return ()
+
+
+def _strategy(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> LLM:
+    cascades = spec.policies.strategy == "cascade"
+    if not spec.policies.measures or (cascades and escalation is None):
+        return _answering(links, spec, shop)
+    asked = [with_logprobs(link) for link in links]
+    answering = _single(asked, spec, shop) if cascades else _answering(asked, spec, shop)
+    return _cascade(answering, asked, escalation, spec, shop)
+
+
+def _answering(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
+    """Return how one answer comes about, however sure it is."""
     return _single(links, spec, shop)
 
 
@@ -80,8 +117,47 @@ def _single(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Fallback:
     return Fallback(links, shop.recorder, timeout=spec.timeout, order=_order(spec, shop), require=spec.require, warn=shop.warn)
 
 
+def _cascade(cheap: LLM, links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> Cascade:
+    rules = spec.policies.cascade
+    scorer = Scorer(
+        _judges(links, spec, shop), links, shop.recorder, criteria=spec.policies.judge.criteria, timeout=spec.timeout
+    )
+    gauge = Gauge(_single(links, spec, shop), scorer, links, shop.recorder)
+    key: Literal["strategy", "confidence"] = "strategy" if spec.policies.strategy == "cascade" else "confidence"
+    return Cascade(
+        cheap,
+        gauge,
+        shop.recorder,
+        threshold=rules.threshold,
+        tries=rules.tries,
+        escalation=escalation,
+        key=key,
+    )
+
+
+def _escalation(links: Sequence[Link], spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Escalation | None:
+    """Return who answers instead of ``links``; None where nobody does, or the same model would."""
+    dear = _links(replace(spec, models=spec.policies.cascade.escalation), shop, mender)
+    first, instead = _first(links), _first(dear)
+    if instead is None or (first is not None and first.info.id == instead.info.id):
+        return None
+    return Escalation(llm=_single(dear, spec, shop), links=dear)
+
+
+def _first(links: Sequence[Link]) -> Link | None:
+    return next((link for link in links if link.llm is not None and not link.info.offline), None)
+
+
+def _judges(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Sequence[Link]:
+    """Return who may judge an answer of ``links``: the model that is named, else duplicates, first reserve, first fallback."""
+    if spec.policies.judge.model:
+        return _links(replace(spec, models=(("judge", spec.policies.judge.model),), allow=None), shop, None)
+    roles = {role: [link for link in links if link.role == role and link.llm is not None] for role in ROLES_OF_JUDGES}
+    return [*roles["duplicate"], *roles["reserve"][:1], *roles["fallback"][:1]]
+
+
 def _order(spec: ChainSpec, shop: Workshop) -> Order | None:
-    orders: dict[str, Order] = {"fastest": fastest(shop.statistics), "cheapest": cheapest}
+    orders: dict[str, Order] = {"fastest": fastest(shop.statistics, shop.random), "cheapest": cheapest}
     return orders.get(spec.policies.order)
 
 
@@ -103,11 +179,12 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     info, source = found.info, found.source
     if source is None:
         return Link(llm=None, info=info, role=role, skip=found.skip)
+    info = shop.prices.priced(info)
     timeouts = source.section.timeouts
     limits = CallLimits(timeout=spec.timeout, first_token=timeouts.first_token, idle=timeouts.idle)
     health = shop.health.of(info.id)
     redactor = shop.redactor if source.secrets <= shop.redactor.secrets else shop.redactor.with_secrets(source.secrets)
-    llm: LLM = ProviderLLM(source, info, limits, redactor)
+    llm: LLM = ProviderLLM(source, info, limits, redactor, shop.prices)
     llm = Recording(llm, info, role, shop.recorder)
     llm = Breaker(llm, health)
     llm = Retry(llm, health, spec.retries)

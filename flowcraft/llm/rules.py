@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Models = tuple[tuple[str, str], ...]
 """Pairs of role and name, in order."""
@@ -96,3 +96,18 @@ class Policies:
     cache: float | None = None
     budget: BudgetRules = field(default_factory=BudgetRules)
     limits: Mapping[str, LimitRules] = field(default_factory=dict)
+
+    def written(self) -> dict[str, Any]:
+        """Return what of these changes answers, JSON-like: not how they come about in time or at what cost."""
+        told: dict[str, Any] = {"strategy": self.strategy}
+        if self.strategy == "best_of_two" or self.measures:
+            told["judge"] = {"model": self.judge.model, "criteria": self.judge.criteria}
+        if self.measures:
+            told["confidence"] = {"least": self.cascade.threshold, "tries": self.cascade.tries}
+            told["escalation"] = [list(pair) for pair in self.cascade.escalation]
+        return told
+
+    @property
+    def measures(self) -> bool:
+        """Whether the confidence of answers is measured."""
+        return self.strategy == "cascade" or self.confidence is not None

@@ -18,6 +18,7 @@ from flowcraft.llm.composer import ChainSpec, Workshop, compose
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import CallStore, ModelStatistics
+from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
 from flowcraft.manager.providers import registry_of, section_of
@@ -31,6 +32,9 @@ from flowcraft.redaction import Redactor
 from flowcraft.settings import Choice, Settings, load_settings, tier_names
 
 OFFLINE = "offline"
+
+MOST_CHAINS = 1000
+"""Chains that a manager keeps; composing one again takes well under a millisecond."""
 
 P = TypeVar("P", bound=type[Provider])
 
@@ -118,24 +122,36 @@ class LLMManager:
 
         ``task`` is a label that statistics are kept by. Of the ``options``, ``require`` names capabilities that every answer
         needs; ``allow`` confines the chain to providers, models or ``provider:model`` ids; ``strategy``, ``order``, ``judge``,
-        ``confidence`` and ``cache`` stand in for what the tier and settings say. Raises SettingsError where a provider's
+        ``confidence`` and ``cache`` stand in for what the tier and settings say; ``confined`` keeps to the chain's own models:
+        no escalation, no judge from outside. Raises SettingsError where a provider's
         settings are wrong.
         """
         wish = Wish.of(tier_or_model, stage, task, options)
         chain = self._chains.get(wish)
         if chain is None:
+            while len(self._chains) >= MOST_CHAINS:  # a judge's criteria may differ from call to call
+                self._chains.pop(next(iter(self._chains), wish), None)
             chain = self._chains[wish] = self._composed(wish)
         return chain
 
-    def written(self, tier_or_model: str | None = None, *, stage: str | None = None) -> dict[str, Any]:
-        """Return a chain as settings write it, JSON-like: never what is available now, nor in what order."""
+    def written(
+        self, tier_or_model: str | None = None, *, stage: str | None = None, **options: Unpack[Options]
+    ) -> dict[str, Any]:
+        """Return a chain as settings write it, JSON-like: never what is available now, nor in what order.
+
+        What changes answers is there: the models, the parameters, and of the policies strategy, judge, least confidence and
+        who answers below it.
+        """
         choice = self.settings.chain_for(model=tier_or_model, stage=stage)
         named = tier_or_model or self.settings.llm.model_names()
+        wish = Wish.of(tier_or_model, stage, None, options)
+        dear = () if not self._escalation(choice, wish) else _pairs(self.settings.chain_for(model="expensive"))
+        policies = policies_of(self.settings, self.settings.llm.tiers.get(choice.tier), wish, dear)
         return {
             "tier": choice.tier,
             "roles": [[role, list(names)] for role, names in choice.roles if role != OFFLINE] if named else [],
-            "strategy": self.settings.llm.strategy,
             "params": self.settings.llm.params.request(),
+            **policies.written(),
         }
 
     def with_settings(self, settings: Settings) -> LLMManager:
@@ -199,7 +215,8 @@ class LLMManager:
         """Return role, facts and the reason not to be asked of every model of the default chain, then of all others listed."""
         links = self.llm().links
         chained = {link.info.id for link in links}
-        others = [info for info in self._workshop.registry.infos() if info.id not in chained]
+        priced = self._workshop.prices.priced
+        others = [priced(info) for info in self._workshop.registry.infos() if info.id not in chained]
         return [*((link.role, link.info, link.skip) for link in links), *(("", info, "") for info in others)]
 
     def statistics(self, stage: str | None = None) -> list[ModelStatistics]:
@@ -263,11 +280,13 @@ class LLMManager:
     def _open_workshop(self) -> Workshop:
         breaker = self.settings.llm.breaker
         rules = BreakerRules(calls=breaker.calls, share=breaker.share, window=breaker.window, open=breaker.open)
+        registry = registry_of(self.settings, self.plugins)
         return Workshop(
-            registry=registry_of(self.settings, self.plugins),
+            registry=registry,
             recorder=Recorder(Fan(self._statistics, self._sinks, self._bus)),
             statistics=self._statistics,
             health=HealthBoard(rules),
+            prices=PriceBook(registry.market),
             redactor=Redactor(self.settings.secrets),
             warn=self._warn,
         )
@@ -280,7 +299,7 @@ class LLMManager:
     def _composed(self, wish: Wish) -> Chain:
         llm = self.settings.llm
         choice = self.settings.chain_for(model=wish.name, stage=wish.stage)
-        policies = policies_of(self.settings, llm.tiers.get(choice.tier), wish, self._escalation(choice))
+        policies = policies_of(self.settings, llm.tiers.get(choice.tier), wish, self._escalation(choice, wish))
         spec = ChainSpec(
             models=self._models(choice),
             labels=ChainLabels(tier=choice.tier, stage=wish.stage or "", task=wish.task or "", strategy=policies.strategy),
@@ -297,9 +316,9 @@ class LLMManager:
         )
         return compose(spec, self._workshop, self._mender(spec))
 
-    def _escalation(self, choice: Choice) -> Models:
+    def _escalation(self, choice: Choice, wish: Wish) -> Models:
         """Return the models that answer where a cheap one is not sure: tier ``expensive``, unless it is that tier itself."""
-        if choice.tier == "expensive" or not self.settings.llm.expensive_model:
+        if choice.tier == "expensive" or not self.settings.llm.expensive_model or wish.confined:
             return ()
         return self._models(self.settings.chain_for(model="expensive"))
 
@@ -333,7 +352,7 @@ class LLMManager:
 
     def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
         notes = []
-        if strategy != "single":
+        if strategy in ("best_of_two", "hedge"):
             notes.append(f"strategy {strategy} is not built yet: one model after the other is asked")
         if order == "best":
             notes.append("order best is not built yet: models are asked as listed")
@@ -346,6 +365,11 @@ class LLMManager:
         if text not in self._said and self._bus is not None:
             self._said.add(text)
             self._bus.emit(Said(level="warning", message=text, time=time.time()))
+
+
+def _pairs(choice: Choice) -> Models:
+    """Return the models of a choice with their roles, the offline one left out."""
+    return tuple((role, name) for role, names in choice.roles if role != OFFLINE for name in names)
 
 
 def _discovered(settings: Settings) -> Plugins:

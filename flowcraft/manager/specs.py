@@ -26,12 +26,15 @@ from flowcraft.source import did_you_mean, parse_duration
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)
 ORDERS: tuple[str, ...] = get_args(OrderName)
 
+TRIES = 2
+"""How often an answer is asked for whose confidence is not enough, before others are asked."""
+
 
 class Options(TypedDict, total=False):
     """What a caller may say of a chain besides its tier, stage and task; all else comes from the tier and from settings.
 
     ``judge`` holds ``model`` and ``criteria``; ``confidence`` is the least confidence of an answer (0 to 1); ``cache`` is a
-    duration, 0 for none.
+    duration, 0 for none. A ``confined`` chain asks no model but its own: it does not escalate, and nobody else judges.
     """
 
     strategy: str | None
@@ -41,6 +44,7 @@ class Options(TypedDict, total=False):
     cache: str | float | None
     require: Iterable[str]
     allow: Iterable[str] | None
+    confined: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,7 @@ class Wish:
     cache: float | None = None
     require: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
+    confined: bool = False
 
     @classmethod
     def of(cls, name: str | None, stage: str | None, task: str | None, options: Options) -> Wish:
@@ -76,6 +81,7 @@ class Wish:
             cache=_seconds(options.get("cache")),
             require=_capabilities(options.get("require", ())),
             allow=None if allow is None else frozenset(allow),
+            confined=bool(options.get("confined")),
         )
 
 
@@ -88,12 +94,18 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
     confidence = wish.confidence if wish.confidence is not None else tier.confidence
     cache = wish.cache if wish.cache is not None else llm.cache
     threshold = confidence if confidence is not None else llm.cascade.threshold
+    named = None if wish.confined else judge.model or general.model
+    strategy = wish.strategy or tier.strategy or llm.strategy
+    if strategy == "cascade" and wish.confined:
+        strategy = "single"
+    # A cascade asks its cheap models once; elsewhere an answer that is not sure enough is asked for once more.
+    tries = 1 if strategy == "cascade" else TRIES
     return Policies(
-        strategy=wish.strategy or tier.strategy or llm.strategy,  # type: ignore[arg-type]  # Wish.of has looked at it
+        strategy=strategy,  # type: ignore[arg-type]  # Wish.of has looked at it
         order=wish.order or tier.order or llm.order,  # type: ignore[arg-type]  # Wish.of has looked at it
-        judge=JudgeRules(model=judge.model or general.model, criteria=judge.criteria or general.criteria),
+        judge=JudgeRules(model=named, criteria=judge.criteria or general.criteria),
         adaptive=AdaptiveRules(level=llm.adaptive.level, explore=llm.adaptive.explore),
-        cascade=CascadeRules(threshold=threshold, escalation=escalation),
+        cascade=CascadeRules(threshold=threshold, tries=tries, escalation=escalation),
         hedge=HedgeRules(max_share=llm.hedge.max_share),
         confidence=confidence,
         continuation=llm.continuation,
