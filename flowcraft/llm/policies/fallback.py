@@ -9,7 +9,7 @@ from typing import TypeVar
 from flowcraft.errors import LLMError
 from flowcraft.llm.base import Link, begin, chat
 from flowcraft.llm.policies.recording import Recorder
-from flowcraft.llm.policies.turn import Lineup, Order
+from flowcraft.llm.policies.turn import Lineup, Order, Turn
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, StreamEvent
 from flowcraft.plugin.llm import LLM
 
@@ -35,21 +35,22 @@ class Fallback:
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """Answer by the first model that can."""
-        return await self._answer(request, chat)
+        return await in_turn(await self._lineup.turn(request), chat)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the first model that begins; what fails after its first event is not mended here."""
-        first, events = await self._answer(request, begin)
+        first, events = await in_turn(await self._lineup.turn(request), begin)
         async with aclosing(events):
             yield first
             async for event in events:
                 yield event
 
-    async def _answer(self, request: ChatRequest, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
-        turn = await self._lineup.turn(request)
-        while (step := turn.next()) is not None:
-            try:
-                return await ask(step.llm, step.request)
-            except LLMError as error:
-                turn.failed(step.link, error)
-        raise turn.exhausted()
+
+async def in_turn(turn: Turn, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
+    """Ask the links whose turn is still to come, until one answers."""
+    while (step := turn.next()) is not None:
+        try:
+            return await ask(step.llm, step.request)
+        except LLMError as error:
+            turn.failed(step.link, error)
+    raise turn.exhausted()
