@@ -11,15 +11,20 @@ from flowcraft.llm.base import Link
 from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.gauge import Gauge
 from flowcraft.llm.health import HealthBoard
+from flowcraft.llm.judging import JUDGE, Judges, Jury, LLMJudge, Seat
 from flowcraft.llm.model import CallLimits, ProviderLLM
-from flowcraft.llm.ordering import cheapest, fastest
+from flowcraft.llm.ordering import best, cheapest, fastest
+from flowcraft.llm.policies.best_of_two import BestOfTwo, contests
 from flowcraft.llm.policies.breaker import Breaker
 from flowcraft.llm.policies.cascade import Cascade, Escalation
+from flowcraft.llm.policies.continuation import Continuation
 from flowcraft.llm.policies.fallback import Fallback, Order
+from flowcraft.llm.policies.going_on import GoingOn
 from flowcraft.llm.policies.logprobs import with_logprobs
 from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry
 from flowcraft.llm.policies.structured import Mode, Structured
+from flowcraft.llm.policies.turn import Lineup
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
 from flowcraft.llm.rules import Models, Policies
@@ -61,6 +66,7 @@ class Workshop:
     random: Random = field(default_factory=Random)
     redactor: Redactor = field(default_factory=Redactor)
     warn: Callable[[str], None] = lambda text: None
+    judges: Judges = lambda name: None
 
 
 def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain:
@@ -72,8 +78,9 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     """
     links = _links(spec, shop, mender)
     escalation = _escalation(links, spec, shop, mender) if spec.policies.measures else None
-    llm = _around(_strategy(links, escalation, spec, shop), spec, shop)
-    doubts = _doubts(spec, escalation)
+    asked = (*links, *(escalation.links if escalation is not None else ()))
+    llm = _around(_strategy(links, escalation, spec, shop), asked, spec, shop)
+    doubts = _doubts(links, escalation, spec, shop)
     for doubt in doubts:
         shop.warn(doubt)
     return Chain(
@@ -87,16 +94,42 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     )
 
 
-def _around(llm: LLM, spec: ChainSpec, shop: Workshop) -> LLM:
+def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     """Put around a strategy what concerns whole answers: continuation, then the cache, outermost."""
+    if spec.policies.continuation != "fail":
+        warn = {"warn": shop.warn} if spec.policies.warn_streams else {}
+        llm = Continuation(llm, spec.policies.continuation, links, **warn)
     return llm
 
 
-def _doubts(spec: ChainSpec, escalation: Escalation | None) -> tuple[str, ...]:
+def _doubts(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> tuple[str, ...]:
     """Return what of the policies these models cannot carry out."""
     if spec.policies.strategy == "cascade" and escalation is None:
         return ("strategy cascade has no expensive tier to turn to: it runs as single; set llm.expensive_model",)
+    if spec.policies.strategy == "best_of_two":
+        return _doubts_of_two(links, spec, shop)
     return ()
+
+
+def _doubts_of_two(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> tuple[str, ...]:
+    pair = _contestants(links)[:2]
+    if len(pair) < 2:
+        return (
+            "strategy best_of_two needs two models that can be asked, in other roles than reserve and fallback: "
+            "it runs as single",
+        )
+    told = []
+    model = spec.policies.judge.model
+    seats = _seats(spec, shop)
+    if model and not any(seat.named and not seat.missing for seat in seats):
+        why = next((seat.missing for seat in seats if seat.named), "the chain is confined to others")
+        told.append(f"the judge {model!r} cannot be asked: {why}")
+    if not any(not seat.missing and seat.info.id not in {link.info.id for link in pair} for seat in seats):
+        told.append(
+            "nobody can judge in strategy best_of_two: of two answers the first contestant's stands; "
+            "set llm.judge.model, or name a further model in duplicate or reserve"
+        )
+    return tuple(told)
 
 
 def _strategy(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> LLM:
@@ -110,11 +143,54 @@ def _strategy(links: Sequence[Link], escalation: Escalation | None, spec: ChainS
 
 def _answering(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     """Return how one answer comes about, however sure it is."""
+    if spec.policies.strategy == "best_of_two" and len(_contestants(links)) > 1:
+        return _best_of_two(links, spec, shop)
     return _single(links, spec, shop)
 
 
 def _single(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Fallback:
     return Fallback(links, shop.recorder, timeout=spec.timeout, order=_order(spec, shop), require=spec.require, warn=shop.warn)
+
+
+def _lineup(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Lineup:
+    return Lineup(
+        links=links,
+        recorder=shop.recorder,
+        timeout=spec.timeout,
+        order=_order(spec, shop),
+        require=spec.require,
+        warn=shop.warn,
+    )
+
+
+def _contestants(links: Sequence[Link]) -> Sequence[Link]:
+    return [link for link in links if contests(link) and link.llm is not None]
+
+
+def _best_of_two(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> BestOfTwo:
+    return BestOfTwo(
+        _lineup(links, spec, shop),
+        Jury(_seats(spec, shop), shop.recorder, timeout=spec.timeout),
+        shop.statistics,
+        adaptive=spec.policies.adaptive,
+        random=shop.random,
+        redactor=shop.redactor.with_secrets(shop.registry.secrets),
+    )
+
+
+def _seats(spec: ChainSpec, shop: Workshop) -> Sequence[Seat]:
+    """Return who may judge two answers: a plugin's judge or the model that is named, then duplicates, reserve, fallback."""
+    rules = spec.policies.judge
+    judge = shop.judges(rules.model) if rules.model else None
+    if judge is not None:
+        return [Seat(name=judge.name, judge=judge, named=True)]
+    named = shop.registry.find(rules.model).info.id if rules.model else ""
+    models = [name for role in ROLES_OF_JUDGES for of, name in spec.models if of == role]
+    asked = [rules.model, *models] if rules.model else models
+    links = _links(replace(spec, models=tuple((JUDGE, name) for name in asked)), shop, None)
+    return [
+        Seat(name=link.info.id, judge=LLMJudge(link, rules.criteria), link=link, named=link.info.id == named) for link in links
+    ]
 
 
 def _cascade(cheap: LLM, links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> Cascade:
@@ -157,7 +233,11 @@ def _judges(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Sequence[
 
 
 def _order(spec: ChainSpec, shop: Workshop) -> Order | None:
-    orders: dict[str, Order] = {"fastest": fastest(shop.statistics, shop.random), "cheapest": cheapest}
+    orders: dict[str, Order] = {
+        "fastest": fastest(shop.statistics, shop.random),
+        "cheapest": cheapest,
+        "best": best(shop.statistics),
+    }
     return orders.get(spec.policies.order)
 
 
@@ -189,4 +269,6 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     llm = Breaker(llm, health)
     llm = Retry(llm, health, spec.retries)
     llm = Structured(llm, info, spec.mode, spec.repair, mender, redactor)
+    if spec.policies.continuation == "continue":
+        llm = GoingOn(llm, info)
     return Link(llm=llm, info=info, role=role, health=health)

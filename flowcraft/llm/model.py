@@ -86,7 +86,7 @@ class ProviderLLM:
                     provider = await self._prepared()
                     began = loop.time()
                 response = await provider.chat(self._model, request)
-            return self._answer(response, loop.time() - began, None)
+            return self._answer(request, response, loop.time() - began, None)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
             failure = self._own(error, f"no answer within {until - asked:.3g} s" if limit.expired() else "")
         raise failure
@@ -123,7 +123,7 @@ class ProviderLLM:
                         yield event
                     watch.go_on(shown, loop.time())
             response = event.response if event.response.text else replace(event.response, text="".join(text))
-            done = Done(self._answer(response, loop.time() - began - watch.held, watch.first_token))
+            done = Done(self._answer(request, response, loop.time() - began - watch.held, watch.first_token))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
             failure = self._own(error, watch.complaint() if limit.expired() else "")
         else:
@@ -151,8 +151,12 @@ class ProviderLLM:
         self._model = first.model
         self._info = replace(self._info, model=first.model, price=self._info.price or first.price)
 
-    def _answer(self, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
-        _refuse_empty(response)
+    def _answer(
+        self, request: ChatRequest, response: ChatResponse, seconds: float, first_token: float | None
+    ) -> ChatResponse:
+        # An answer that was begun for the model may need no further word.
+        if not request.prefix or response.finish_reason != "stop":
+            _refuse_empty(response)
         usd = response.usd if response.usd is not None else self._prices.usd(self._info, response.usage)
         info = self._info
         return copied_response(

@@ -11,6 +11,7 @@ from flowcraft.llm.rules import (
     AdaptiveRules,
     BudgetRules,
     CascadeRules,
+    ContinuationMode,
     HedgeRules,
     JudgeRules,
     LimitRules,
@@ -25,6 +26,7 @@ from flowcraft.source import did_you_mean, parse_duration
 
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)
 ORDERS: tuple[str, ...] = get_args(OrderName)
+CONTINUATIONS: tuple[str, ...] = get_args(ContinuationMode)
 
 TRIES = 2
 """How often an answer is asked for whose confidence is not enough, before others are asked."""
@@ -34,7 +36,7 @@ class Options(TypedDict, total=False):
     """What a caller may say of a chain besides its tier, stage and task; all else comes from the tier and from settings.
 
     ``judge`` holds ``model`` and ``criteria``; ``confidence`` is the least confidence of an answer (0 to 1); ``cache`` is a
-    duration, 0 for none. A ``confined`` chain asks no model but its own: it does not escalate, and nobody else judges.
+    duration, 0 for none; ``continuation`` is what becomes of a stream that was cut. A ``confined`` chain asks no model but its own: it does not escalate, and nobody else judges.
     """
 
     strategy: str | None
@@ -42,6 +44,7 @@ class Options(TypedDict, total=False):
     judge: Mapping[str, str] | None
     confidence: float | None
     cache: str | float | None
+    continuation: str | None
     require: Iterable[str]
     allow: Iterable[str] | None
     confined: bool
@@ -59,6 +62,7 @@ class Wish:
     judge: JudgeRules | None = None
     confidence: float | None = None
     cache: float | None = None
+    continuation: str | None = None
     require: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
     confined: bool = False
@@ -79,6 +83,7 @@ class Wish:
             judge=_judge(options.get("judge")),
             confidence=_share(options.get("confidence")),
             cache=_seconds(options.get("cache")),
+            continuation=_known("continuation", options.get("continuation"), CONTINUATIONS),
             require=_capabilities(options.get("require", ())),
             allow=None if allow is None else frozenset(allow),
             confined=bool(options.get("confined")),
@@ -108,7 +113,7 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
         cascade=CascadeRules(threshold=threshold, tries=tries, escalation=escalation),
         hedge=HedgeRules(max_share=llm.hedge.max_share),
         confidence=confidence,
-        continuation=llm.continuation,
+        continuation=wish.continuation or tier.continuation or llm.continuation,  # type: ignore[arg-type]  # as above
         warn_streams=llm.warn_streams,
         cache=cache or None,
         budget=BudgetRules(**{item.name: getattr(llm.budget, item.name) for item in fields(BudgetRules)}),

@@ -121,6 +121,9 @@ class Tier(Roles):
     order: Literal["listed", "fastest", "cheapest", "best"] | None = Field(None, description="order within a role")
     judge: Judge | None = Field(None, description="who decides between two answers")
     confidence: Share | None = Field(None, description="least confidence of an answer; below it others are asked")
+    continuation: Literal["restart", "continue", "keep", "unstreamed", "fail"] | None = Field(
+        None, description="what becomes of a stream that was cut in the middle"
+    )
 
 
 class Params(Section):

@@ -44,7 +44,12 @@ class Recorder:
             self._sink.record(record)
 
     def skip(self, info: ModelInfo, role: str, reason: str, scope: Scope) -> None:
-        """Note that a model was not asked, and why."""
+        """Note that a model was not asked, and why, unless the answer's story tells so already.
+
+        A model that is avoided because this answer has come to it before is no news either.
+        """
+        if any(_tells(known, info, reason, info.id in scope.avoid) for known in scope.ledger):
+            return
         self.note(
             Attempt(
                 model=info.model,
@@ -170,6 +175,12 @@ def _is_billed(error: BaseException, *, begun: bool) -> bool:
 def _why_cancelled(error: BaseException, scope: Scope) -> str:
     lost = LOST in error.args or (scope.lost is not None and scope.lost())
     return LOST if lost else ""
+
+
+def _tells(known: Attempt, info: ModelInfo, reason: str, avoided: bool) -> bool:
+    if known.provider != info.provider or info.model not in (known.model, "*"):
+        return False
+    return avoided or (known.outcome == "skipped" and known.message == reason)
 
 
 class _Call:
