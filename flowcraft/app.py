@@ -12,16 +12,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from flowcraft import __version__
-from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, RunRow, SegmentStart, Spent, StageReport, StateChange
+from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, Quality, RunRow, SegmentStart, Spent, StageReport, StateChange
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
+from flowcraft.llm.statistics import Statistics
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
-from flowcraft.storage import Database, SqlCallStore, SqlRunStore
+from flowcraft.storage import Database, SqlCallStore, SqlRunStore, SqlVerdictStore
 from flowcraft.workflow import (
     Facts,
     Workflow,
@@ -73,11 +74,23 @@ class _Models:
             return self.override or model
         return None if stage in self.manager.settings.llm.expensive_stages else default
 
-    def llm(self, model: str | None, stage: str, default: str | None) -> Chain:
-        return self.manager.llm(self._choice(model, stage, default), stage=stage)
+    def llm(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Chain:
+        return self.manager.llm(self._choice(model, stage, default), stage=stage, **self._options(quality))
 
-    def written(self, model: str | None, stage: str, default: str | None) -> Any:
-        return self.manager.written(self._choice(model, stage, default), stage=stage)
+    def written(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Any:
+        return self.manager.written(self._choice(model, stage, default), stage=stage, **self._options(quality))
+
+    def doubts(self, stage: Stage, default: str | None) -> Sequence[str]:
+        """Return what of a stage's strategy its models cannot carry out; where one model stands in for all, that is meant."""
+        if self.override or isinstance(stage.model, Template):
+            return ()
+        return self.llm(stage.model, stage.name, default, Quality(strategy=stage.strategy)).notes
+
+    def _options(self, quality: Quality) -> Options:
+        judge = {"model": quality.judge, "criteria": quality.rubric} if quality.judge or quality.rubric else None
+        return Options(
+            strategy=quality.strategy, judge=judge, confidence=quality.confidence, confined=self.override is not None
+        )
 
     def lacks(self, model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
         return self.manager.lacks(wanted, self._choice(model, stage, default), stage=stage)
@@ -95,7 +108,8 @@ class FlowCraft:
         self.bus = Bus(self._tell_of_dropped)
         self.database = Database(self.settings.storage)
         self.engine = Engine(SqlRunStore(self.database), self.bus)
-        self.manager = LLMManager(self.settings, store=SqlCallStore(self.database), sinks=(self.engine.record,), bus=self.bus)
+        statistics = Statistics(SqlCallStore(self.database), verdicts=SqlVerdictStore(self.database))
+        self.manager = LLMManager(self.settings, statistics=statistics, sinks=(self.engine.record,), bus=self.bus)
         self.plugins = self.manager.plugins
         self._managers: list[LLMManager] = [self.manager]
         self._drain: Drain | None = None
@@ -156,12 +170,14 @@ class FlowCraft:
         return check_workflow(workflow, self._facts(workflow, starting, model))
 
     def _facts(self, workflow: Workflow, starting: bool, model: str | None) -> Facts:
+        models = _Models(self.manager, model)
         return Facts(
             tiers=self.manager.tiers,
             knows_model=self.manager.knows_model if model is None else lambda name: True,
             model_names=self.manager.model_names,
             aliases=frozenset(self.settings.llm.aliases),
-            lacks=_Models(self.manager, model).lacks,
+            lacks=models.lacks,
+            doubts=models.doubts,
             unset_env=self._unset(workflow),
             short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),
             starting=starting,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ from flowcraft.plugin import hooks
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.commands import Command
 from flowcraft.plugin.hooks import Preset
+from flowcraft.plugin.judges import Judge
 from flowcraft.plugin.provider import Provider
 from flowcraft.plugin.stages import StageBody
 from flowcraft.plugin.tools import Tool
@@ -160,6 +162,22 @@ class Plugins:
         """Return the event sinks of all plugins."""
         return self._collect("flowcraft_event_sinks", Callable)
 
+    def judges(self) -> dict[str, Judge]:
+        """Return the judges by their names. Of two with one name the first stays, and the other's plugin says so."""
+        found: dict[str, Judge] = {}
+        owners: dict[str, Plugin] = {}
+        self._load_group(OTHERS)
+        for plugin in _once_each(self._plugins):
+            for offered in self._call(plugin, "flowcraft_judges", (str, type)):
+                outcome = guarded(partial(_judge, offered), self._limit)
+                if outcome.error:
+                    plugin.fail(f"judge {offered!r} cannot be used: {outcome.error}", outcome.traceback)
+                elif (judge := outcome.value).name in found:
+                    plugin.note(f"judge {judge.name!r} is offered by {owners[judge.name].source} already")
+                else:
+                    found[judge.name], owners[judge.name] = judge, plugin
+        return found
+
     def commands(self) -> list[Command]:
         """Return the commands of all plugins."""
         return self._collect("flowcraft_commands", Command)
@@ -247,6 +265,16 @@ def _resolve(offered: str | type, kind: type[T]) -> type[T]:
     if not _is_subclass(found, kind):
         raise TypeError(f"{found!r} is no subclass of flowcraft.plugin.{kind.__name__}")
     return cast("type[T]", found)
+
+
+def _judge(offered: str | type) -> Judge:
+    found = _resolve(offered, object)
+    if not callable(getattr(found, "compare", None)):
+        raise TypeError(f"{found!r} has no method compare")
+    judge = cast("Judge", found())
+    if not isinstance(getattr(judge, "name", None), str) or not judge.name:
+        raise TypeError(f"{found!r} has no name")
+    return judge
 
 
 def _is_subclass(found: Any, kind: type) -> bool:

@@ -113,15 +113,15 @@ class Ratings:
                 return found
         return overall
 
-    def record(self, model_id: str, stage: str | None = None) -> Tally:
-        """Return a model's wins and losses, in one stage if given."""
+    def record(self, model_id: str, stage: str | None = None, task: str | None = None) -> Tally:
+        """Return a model's wins and losses, in one stage, or for one task, if given."""
         with self._lock:
-            table = self._tables.get(("stage", stage) if stage else ("", ""))
+            table = self._tables.get(_labels(stage or "", task or "")[0])
             return Tally() if table is None else table.tally(model_id)
 
-    def wins(self, model_id: str, stage: str | None = None) -> float:
-        """Return how often a model won, a tie for half, in one stage if given."""
-        return self.record(model_id, stage).wins
+    def wins(self, model_id: str, stage: str | None = None, task: str | None = None) -> float:
+        """Return how often a model won, a tie for half, in one stage, or for one task, if given."""
+        return self.record(model_id, stage, task).wins
 
     def _under(self, label: tuple[str, str], model_ids: Iterable[str]) -> dict[str, float]:
         with self._lock:
@@ -198,8 +198,8 @@ class Standing:
 
     def out(self, first: str, second: str, *, stage: str, level: float) -> str:
         """Return which of two models cannot win at this significance level; empty if both may. Level 0: both always may."""
-        ids = tuple(sorted((first, second)))
+        low, high = sorted((first, second))
         with self._lock:
-            pair = self._pairs.get((stage, *ids))
+            pair = self._pairs.get((stage, low, high))
             place = None if pair is None or level <= 0 else pair.at(level).out
-        return "" if place is None else ids[place]
+        return "" if place is None else (low, high)[place]

@@ -8,11 +8,16 @@ import threading
 import time
 import weakref
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from flowcraft.errors import FlowCraftError
-from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+from flowcraft.llm.lateness import Lateness
+from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics, VerdictRecord, VerdictStore
+from flowcraft.llm.ratings import Ratings, Standing
+from flowcraft.llm.speed import Key, Knowledge, Speed
 
 WINDOW = 1000
 """Calls of a model over which percentiles are taken."""
@@ -23,6 +28,8 @@ REREAD = 5.0
 """Seconds after which the rows of other processes are read again."""
 MOST_WAITING = 50_000
 """Records that wait while the store fails; the oldest give way."""
+VERDICTS = 20_000
+"""Verdicts that a process takes in from the store when it starts: the last ones."""
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -36,16 +43,19 @@ class _Model:
     """The calls of one model: every one counted, the last ones kept."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.usd: dict[str, float] = defaultdict(float)
+        self.outcomes: Counter[tuple[str, str, str]] = Counter()
+        self.usd: dict[tuple[str, str], float] = defaultdict(float)
         self.calls: deque[CallRecord] = deque()
+        self.count = 0
+        self.lateness = Lateness()
         self.times: list[float] = []
 
     def add(self, record: CallRecord) -> None:
         attempt = record.attempt
-        self.outcomes[record.stage, attempt.outcome] += 1
+        self.count += 1
+        self.outcomes[record.stage, record.task, attempt.outcome] += 1
         if attempt.usd is not None:
-            self.usd[record.stage] += attempt.usd
+            self.usd[record.stage, record.task] += attempt.usd
         self.calls.append(record)
         if attempt.outcome == "ok":
             insort(self.times, attempt.seconds)
@@ -54,16 +64,18 @@ class _Model:
             if oldest.outcome == "ok":
                 del self.times[bisect_left(self.times, oldest.seconds)]
 
-    def summary(self, provider: str, model: str, stage: str | None) -> ModelStatistics:
+    def summary(self, provider: str, model: str, stage: str | None, task: str | None) -> ModelStatistics:
+        def meant(of_stage: str, of_task: str) -> bool:
+            return stage in (None, of_stage) and task in (None, of_task)
+
         counts: Counter[str] = Counter()
-        for (of, outcome), number in self.outcomes.items():
-            if stage is None or of == stage:
+        for (of_stage, of_task, outcome), number in self.outcomes.items():
+            if meant(of_stage, of_task):
                 counts[outcome] += number
-        of_stage = [call.attempt for call in self.calls if stage is None or call.stage == stage]
-        answered = [attempt for attempt in of_stage if attempt.outcome == "ok"]
+        answered = [call.attempt for call in self.calls if call.attempt.outcome == "ok" and meant(call.stage, call.task)]
         times = sorted(attempt.seconds for attempt in answered)
         firsts = sorted(attempt.first_token for attempt in answered if attempt.first_token is not None)
-        spent = [usd for of, usd in self.usd.items() if stage is None or of == stage]
+        spent = [usd for labels, usd in self.usd.items() if meant(*labels)]
         errors = {outcome: number for outcome, number in counts.items() if outcome not in ("ok", "cancelled")}
         return ModelStatistics(
             model=model,
@@ -86,18 +98,31 @@ class Statistics:
     """A CallSink that counts. Skips and offline answers are no calls to a model and are left out.
 
     With a ``store`` records are saved by a thread of its own, which starts with the first record, and what other processes
-    saved counts too. Safe to share by threads and loops; ``close`` saves what still waits.
+    saved counts too; ``verdicts`` is the same for judges' verdicts. Safe to share by threads and loops; ``close`` saves what
+    still waits. ``ratings`` and ``standing`` are what verdicts say of models.
     """
 
-    def __init__(self, store: CallStore | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: CallStore | None = None,
+        *,
+        verdicts: VerdictStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ratings = Ratings()
+        self.standing = Standing()
         self._store = store
+        self._verdicts = verdicts
         self._clock = clock
         self._lock = threading.Lock()
-        self._models: dict[tuple[str, str], _Model] = {}
-        self._own: dict[str, None] = {}
+        self._models: dict[Key, _Model] = {}
+        self._speed: Speed | None = None
+        self._news: list[CallRecord] = []
+        self._own: OrderedDict[str, None] = OrderedDict()
         self._row = 0
+        self._verdict_row = 0
         self._read: float | None = None
-        self._writer = None if store is None else _Writer(store)
+        self._writer = None if store is None and verdicts is None else _Writer(_saves(store, verdicts))
         if self._writer is not None:
             # Whoever forgets to close loses nothing: neither when this object goes, nor when the program ends.
             weakref.finalize(self, self._writer.close)
@@ -108,10 +133,18 @@ class Statistics:
             return
         with self._lock:
             self._add(record)
-            if self._writer is not None:
+            if self._store is not None:
                 self._remember(record.id)
-        if self._writer is not None:
+        if self._writer is not None and self._store is not None:
             self._writer.put(record)
+
+    def judged(self, verdict: VerdictRecord) -> None:
+        """Take one verdict: known at once, saved soon."""
+        self._learn(verdict)
+        if self._writer is not None and self._verdicts is not None:
+            with self._lock:
+                self._remember(verdict.id)
+            self._writer.put(verdict)
 
     async def refresh(self) -> None:
         """Take in what other processes saved, on a thread, if it is time to. A store that fails changes nothing."""
@@ -121,6 +154,11 @@ class Statistics:
             except FlowCraftError as error:
                 logging.getLogger("flowcraft").warning("call records cannot be read for now: %s", error)
 
+    def speed(self, models: Sequence[Key], stage: str = "", task: str = "") -> Knowledge:
+        """Return what memory knows of how fast models answer: in a stage, in a task, or over all, as far as there are calls."""
+        with self._lock:
+            return self._learned().known(models, stage, task)
+
     def median(self, provider: str, model: str) -> float | None:
         """Return the median of the seconds that the model's last answers took; None without any. May read the store."""
         self._reread()
@@ -128,14 +166,29 @@ class Statistics:
             known = self._models.get((provider, model))
             return percentile(known.times, 0.5) if known is not None else None
 
-    def all(self, stage: str | None = None) -> list[ModelStatistics]:
-        """Return the statistics of every model, of one stage's calls if given. Reads the store, so it may take milliseconds."""
-        if self._store is not None:
-            self.flush()
-            return sorted(self._store.statistics(stage), key=lambda known: (known.provider, known.model))
+    def late_after(self, provider: str, model: str, *, streamed: bool, stage: str = "") -> float | None:
+        """Return after how many seconds an answer of the model, or its stream's first event, is late; None without data."""
         with self._lock:
-            found = [known.summary(*key, stage) for key, known in sorted(self._models.items())]
-        return [known for known in found if known.calls]
+            known = self._models.get((provider, model))
+            return None if known is None else known.lateness.after(known.calls, known.count, streamed=streamed, stage=stage)
+
+    def all(self, stage: str | None = None, task: str | None = None) -> list[ModelStatistics]:
+        """Return the statistics of every model, of the calls of one stage, one task, or both, if given.
+
+        Reads the store, so it may take milliseconds. ``wins`` are those of one stage or one task; a tie is half a win.
+        """
+        self.flush()
+        self._reread_verdicts()
+        if self._store is not None:
+            found = sorted(self._store.statistics(stage, task), key=lambda known: (known.provider, known.model))
+        else:
+            with self._lock:
+                found = [known.summary(*key, stage, task) for key, known in sorted(self._models.items())]
+        return [self._with_wins(known, stage, task) for known in found if known.calls]
+
+    def _with_wins(self, known: ModelStatistics, stage: str | None, task: str | None) -> ModelStatistics:
+        wins = self.ratings.wins(f"{known.provider}:{known.model}", stage, task)
+        return replace(known, wins=wins) if wins else known
 
     def flush(self) -> None:
         """Save what waits."""
@@ -153,21 +206,42 @@ class Statistics:
         if known is None:
             known = self._models[key] = _Model()
         known.add(record)
+        if self._speed is not None:
+            self._news.append(record)
+            if len(self._news) > WINDOW:
+                # Nobody asks any more; whoever does so again learns from the last calls of each model.
+                self._speed, self._news = None, []
+
+    def _learned(self) -> Speed:
+        """Return what is known of models' speed. Calls are worked in when it is asked for, and not while they are recorded."""
+        if self._speed is None:
+            self._speed = Speed()
+            last = (call for known in self._models.values() for call in known.calls)
+            self._news = sorted(last, key=lambda call: call.attempt.started)
+        for record in self._news:
+            self._speed.add(record)
+        self._news.clear()
+        return self._speed
 
     def _remember(self, id: str) -> None:
         """Keep the id of a record that the store will give back; of those never read back the oldest are forgotten."""
         self._own[id] = None
         if len(self._own) > MOST_WAITING:
-            del self._own[next(iter(self._own))]
+            self._own.popitem(last=False)
 
     def _stale(self) -> bool:
-        return self._store is not None and (self._read is None or self._clock() - self._read >= REREAD)
+        if self._store is None and self._verdicts is None:
+            return False
+        return self._read is None or self._clock() - self._read >= REREAD
 
     def _reread(self) -> None:
         """Take in what the store holds of other processes and earlier days, at most every few seconds."""
-        if self._store is None or not self._stale():
+        if not self._stale():
             return
         self._read = self._clock()
+        self._reread_verdicts()
+        if self._store is None:
+            return
         row, records = self._store.latest(WINDOW, self._row)
         with self._lock:
             if row < self._row:
@@ -179,19 +253,52 @@ class Statistics:
                 elif not record.attempt.offline:
                     self._add(record)
 
+    def _reread_verdicts(self) -> None:
+        if self._verdicts is None:
+            return
+        row, found = self._verdicts.latest(VERDICTS, self._verdict_row)
+        with self._lock:
+            if row < self._verdict_row:
+                return
+            self._verdict_row = row
+            verdicts = list(found)
+            others = [verdict for verdict in verdicts if verdict.id not in self._own]
+            for verdict in verdicts:
+                self._own.pop(verdict.id, None)
+        for verdict in others:
+            self._learn(verdict)
+
+    def _learn(self, verdict: VerdictRecord) -> None:
+        self.ratings.add(verdict)
+        self.standing.add(verdict)
+
+
+def _saves(store: CallStore | None, verdicts: VerdictStore | None) -> Callable[[Sequence[Any]], None]:
+    """Return what saves a batch of call records and verdicts."""
+
+    def save(batch: Sequence[Any]) -> None:
+        calls = [record for record in batch if isinstance(record, CallRecord)]
+        judged = [record for record in batch if isinstance(record, VerdictRecord)]
+        if calls and store is not None:
+            store.add(calls)
+        if judged and verdicts is not None:
+            verdicts.add(judged)
+
+    return save
+
 
 class _Writer:
     """The thread that saves records; it ends with ``close`` and starts again with the next record."""
 
-    def __init__(self, store: CallStore) -> None:
-        self._store = store
+    def __init__(self, save: Callable[[Sequence[Any]], None]) -> None:
+        self._keep = save
         self._changed = threading.Condition()
         self._saving = threading.RLock()
-        self._waiting: list[CallRecord] = []
+        self._waiting: list[CallRecord | VerdictRecord] = []
         self._thread: threading.Thread | None = None
         self._failed = False
 
-    def put(self, record: CallRecord) -> None:
+    def put(self, record: CallRecord | VerdictRecord) -> None:
         with self._changed:
             self._waiting.append(record)
             if self._thread is None:
@@ -229,9 +336,9 @@ class _Writer:
             if closed:
                 return
 
-    def _save(self, batch: Iterable[CallRecord]) -> bool:
+    def _save(self, batch: Sequence[CallRecord | VerdictRecord]) -> bool:
         try:
-            self._store.add(list(batch))
+            self._keep(batch)
         except Exception as error:  # noqa: BLE001 - a background task: losing statistics must not end the program
             if not self._failed:
                 logging.getLogger("flowcraft").warning("call records cannot be saved for now: %s", error)

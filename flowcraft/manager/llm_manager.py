@@ -21,8 +21,9 @@ from flowcraft.llm.ports import CallStore, ModelStatistics
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
+from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of
-from flowcraft.manager.records import Fan, KeptStore, Sink
+from flowcraft.manager.records import Fan, KeptStore, KeptVerdicts, Sink
 from flowcraft.manager.specs import Options, Wish, policies_of
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatResponse, TextDelta
@@ -84,7 +85,7 @@ class LLMManager:
         # A key in the environment whose plugin is not installed configures nothing.
         self.settings = page.with_providers(self.plugins.provider_names())
         self._store = store or (KeptStore(self.settings.storage) if statistics is None else None)
-        self._statistics = statistics or Statistics(self._store)
+        self._statistics = statistics or Statistics(self._store, verdicts=_verdicts_beside(self._store))
         self._sinks = tuple(sinks)
         self._bus = bus
         self._registered: list[str] = []
@@ -219,9 +220,37 @@ class LLMManager:
         others = [priced(info) for info in self._workshop.registry.infos() if info.id not in chained]
         return [*((link.role, link.info, link.skip) for link in links), *(("", info, "") for info in others)]
 
-    def statistics(self, stage: str | None = None) -> list[ModelStatistics]:
-        """Return the statistics of every model, of one stage's calls if given. Reads the database."""
-        return self._statistics.all(stage)
+    def configured(self, names: Iterable[str] = ()) -> list[NamedModel]:
+        """Return every model that settings configure, once each, or those behind the given names of tiers and models."""
+        registry = self._workshop.registry
+        given = tuple(names)
+        called = models_called(self.settings, registry, given) if given else named_models(self.settings, registry, self._registered)
+        return [replace(model, info=self._workshop.prices.priced(model.info)) for model in called]
+
+    def alone(self, name: str, *, task: str = "", timeout: float | None = None) -> Chain:
+        """Return a chain of one model that is asked once: no other stands by, nothing is mended, kept or tried again.
+
+        Budgets, limits and its breaker hold. ``timeout`` is in seconds. Raises SettingsError where its provider's settings are
+        wrong.
+        """
+        wish = Wish(name=name, task=task, strategy="single", order="listed", cache=0)
+        policies = replace(policies_of(self.settings, None, wish, ()), confidence=None, continuation="fail")
+        seconds = self.settings.llm.timeout if timeout is None else timeout
+        spec = ChainSpec(
+            models=(("", name),),
+            labels=ChainLabels(task=task),
+            timeout=seconds,
+            deadline=seconds,
+            retries=0,
+            policies=policies,
+            repair=False,
+            params=self.settings.llm.params.request(),
+        )
+        return compose(spec, self._workshop)
+
+    def statistics(self, stage: str | None = None, task: str | None = None) -> list[ModelStatistics]:
+        """Return the statistics of every model, of the calls of one stage or task if given. Reads the database."""
+        return self._statistics.all(stage, task)
 
     # -- the seeds' calls
 
@@ -289,6 +318,7 @@ class LLMManager:
             prices=PriceBook(registry.market),
             redactor=Redactor(self.settings.secrets),
             warn=self._warn,
+            judges=lambda name: self.plugins.judges().get(name),
         )
 
     def _add_registered(self, name: str) -> None:
@@ -352,10 +382,8 @@ class LLMManager:
 
     def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
         notes = []
-        if strategy in ("best_of_two", "hedge"):
+        if strategy == "hedge":
             notes.append(f"strategy {strategy} is not built yet: one model after the other is asked")
-        if order == "best":
-            notes.append("order best is not built yet: models are asked as listed")
         for note in notes:
             self._warn(note)
         return tuple(notes)
@@ -370,6 +398,11 @@ class LLMManager:
 def _pairs(choice: Choice) -> Models:
     """Return the models of a choice with their roles, the offline one left out."""
     return tuple((role, name) for role, names in choice.roles if role != OFFLINE for name in names)
+
+
+def _verdicts_beside(store: CallStore | KeptStore | None) -> KeptVerdicts | None:
+    """Return where verdicts are kept: in the database that settings name. Who brings a store of calls brings no other."""
+    return KeptVerdicts(store) if isinstance(store, KeptStore) else None
 
 
 def _discovered(settings: Settings) -> Plugins:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flowcraft.events import Bus, CallFinished
-from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
+from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics, VerdictRecord, VerdictStore
 from flowcraft.llm.statistics import Statistics
 
 Sink = Callable[[CallRecord], None]
@@ -33,6 +33,26 @@ class Fan:
             )
 
 
+class KeptVerdicts:
+    """The verdict store of the same database."""
+
+    def __init__(self, kept: KeptStore) -> None:
+        self._kept = kept
+
+    def _opened(self) -> VerdictStore:
+        from flowcraft.storage import SqlVerdictStore
+
+        return SqlVerdictStore(self._kept.database())
+
+    def add(self, verdicts: Sequence[VerdictRecord]) -> None:
+        """Store verdicts in one transaction."""
+        self._opened().add(verdicts)
+
+    def latest(self, most: int, after: int = 0) -> tuple[int, Iterable[VerdictRecord]]:
+        """Return the last ``most`` verdicts behind row ``after``."""
+        return self._opened().latest(most, after)
+
+
 class KeptStore:
     """The call store of a database that is opened when it is first needed."""
 
@@ -42,12 +62,18 @@ class KeptStore:
         self._database: Any = None
 
     def _opened(self) -> CallStore:
-        from flowcraft.storage import Database, SqlCallStore
+        from flowcraft.storage import SqlCallStore
+
+        return SqlCallStore(self.database())
+
+    def database(self) -> Any:
+        """Return the database, opened."""
+        from flowcraft.storage import Database
 
         with self._lock:
             if self._database is None:
                 self._database = Database(self._url)
-            return SqlCallStore(self._database)
+            return self._database
 
     def add(self, records: Sequence[CallRecord]) -> None:
         """Store records in one transaction."""
@@ -57,9 +83,9 @@ class KeptStore:
         """Return the last records of each model behind row ``after``."""
         return self._opened().latest(per_model, after)
 
-    def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
+    def statistics(self, stage: str | None = None, task: str | None = None) -> Sequence[ModelStatistics]:
         """Return the statistics of every model."""
-        return self._opened().statistics(stage)
+        return self._opened().statistics(stage, task)
 
     def close(self) -> None:
         """Close the database; the next call opens it again."""

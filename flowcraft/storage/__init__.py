@@ -3,5 +3,6 @@
 from flowcraft.storage.calls import SqlCallStore
 from flowcraft.storage.database import Database
 from flowcraft.storage.runs import SqlRunStore
+from flowcraft.storage.verdicts import SqlVerdictStore
 
-__all__ = ["Database", "SqlCallStore", "SqlRunStore"]
+__all__ = ["Database", "SqlCallStore", "SqlRunStore", "SqlVerdictStore"]
