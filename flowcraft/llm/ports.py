@@ -54,7 +54,10 @@ class CallSink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatistics:
-    """What is known of one model from its calls. Times in seconds; percentiles over the last 1,000 calls."""
+    """What is known of one model from its calls and from verdicts on its answers, where a tie is half a win.
+
+    Times are in seconds, percentiles those of the last 1,000 calls.
+    """
 
     model: str
     provider: str
@@ -69,7 +72,7 @@ class ModelStatistics:
     ttft: float | None = None
     tokens_per_second: float | None = None
     usd: float | None = None
-    wins: int = 0
+    wins: float = 0
 
 
 class CallStore(Protocol):
@@ -169,16 +172,26 @@ class Hold:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A call that asks for room: its id, the tokens that it may take, and since when it has been the next of its process."""
+
+    id: str
+    tokens: int
+    since: float
+
+
 class LimitStore(Protocol):
     """How much models were asked, shared by all processes. Synchronous; called on threads. Raises StoreError.
 
     ``now`` is in seconds since the epoch.
     """
 
-    def take(self, call: str, wants: Sequence[Want], tokens: int, now: float, expires: float) -> Hold | None:
-        """Take what a call of so many tokens needs of all limits, or nothing: then return what holds it back the longest.
+    def take(self, caller: Caller, wants: Sequence[Want], now: float) -> Hold | None:
+        """Take what a call needs of all limits, or nothing: then return what holds it back the longest.
 
-        A place among the concurrent ones is kept for ``call`` until ``expires``.
+        A place among the concurrent ones is the call's for some seconds, or until it leaves. Who finds none gets the next
+        one before those who came later, as long as he goes on asking.
         """
         ...
 
@@ -186,12 +199,12 @@ class LimitStore(Protocol):
         """Give back so many requests and tokens that were not used; below 0, what was used besides."""
         ...
 
-    def renew(self, calls: Sequence[str], expires: float) -> None:
-        """Keep the places of these calls until ``expires``."""
+    def renew(self, calls: Sequence[str], now: float) -> None:
+        """Let these calls keep their places for some seconds more."""
         ...
 
     def leave(self, call: str) -> None:
-        """Give the places of a call back."""
+        """Give the places of a call back, or its turn."""
         ...
 
 

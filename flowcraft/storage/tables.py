@@ -165,10 +165,11 @@ rates = Table(
 slots = Table(
     "slots",
     metadata,
-    # One call under way to a model that takes so many at a time; the place is free again when ``expires`` has passed.
+    # One call under way to a model that takes so many at a time, or ``waiting`` for a place; free when ``expires`` has passed.
     Column("id", Text, primary_key=True, nullable=False),
     *map(_text, ("model", "owner")),
-    _double("expires"),
+    *map(_double, ("expires", "since")),
+    _integer("waiting"),
     Index(None, "model", "expires"),
     Index(None, "owner"),
     sqlite_with_rowid=False,

@@ -57,7 +57,8 @@ def _make_shared() -> None:
         "slots",
         _text("id", None),
         *map(_text, ("model", "owner")),
-        _double("expires"),
+        *map(_double, ("expires", "since")),
+        sa.Column("waiting", sa.Integer, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name="pk_slots"),
         sqlite_with_rowid=False,
     )
