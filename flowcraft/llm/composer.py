@@ -20,6 +20,7 @@ from flowcraft.llm.policies.cascade import Cascade, Escalation
 from flowcraft.llm.policies.continuation import Continuation
 from flowcraft.llm.policies.fallback import Fallback, Order
 from flowcraft.llm.policies.going_on import GoingOn
+from flowcraft.llm.policies.hedge import Hedge, HedgeBudget
 from flowcraft.llm.policies.logprobs import with_logprobs
 from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry
@@ -67,6 +68,7 @@ class Workshop:
     redactor: Redactor = field(default_factory=Redactor)
     warn: Callable[[str], None] = lambda text: None
     judges: Judges = lambda name: None
+    hedges: HedgeBudget = field(default_factory=HedgeBudget)
 
 
 def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain:
@@ -108,6 +110,8 @@ def _doubts(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpe
         return ("strategy cascade has no expensive tier to turn to: it runs as single; set llm.expensive_model",)
     if spec.policies.strategy == "best_of_two":
         return _doubts_of_two(links, spec, shop)
+    if spec.policies.strategy == "hedge" and sum(link.llm is not None and not link.info.offline for link in links) < 2:
+        return ("strategy hedge needs two models that can be asked: it runs as single",)
     return ()
 
 
@@ -145,7 +149,13 @@ def _answering(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     """Return how one answer comes about, however sure it is."""
     if spec.policies.strategy == "best_of_two" and len(_contestants(links)) > 1:
         return _best_of_two(links, spec, shop)
+    if spec.policies.strategy == "hedge":
+        return _hedge(links, spec, shop)
     return _single(links, spec, shop)
+
+
+def _hedge(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Hedge:
+    return Hedge(_lineup(links, spec, shop), shop.statistics, shop.hedges, spec.policies.hedge.max_share)
 
 
 def _single(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Fallback:
@@ -265,7 +275,7 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     health = shop.health.of(info.id)
     redactor = shop.redactor if source.secrets <= shop.redactor.secrets else shop.redactor.with_secrets(source.secrets)
     llm: LLM = ProviderLLM(source, info, limits, redactor, shop.prices)
-    llm = Recording(llm, info, role, shop.recorder)
+    llm = Recording(llm, info, role, shop.recorder, shop.prices)
     llm = Breaker(llm, health)
     llm = Retry(llm, health, spec.retries)
     llm = Structured(llm, info, spec.mode, spec.repair, mender, redactor)

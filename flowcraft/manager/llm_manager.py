@@ -342,7 +342,6 @@ class LLMManager:
             params=self.settings.llm.params.request(),
             require=wish.require,
             allow=wish.allow,
-            notes=self._notes(policies.strategy, policies.order),
         )
         return compose(spec, self._workshop, self._mender(spec))
 
@@ -379,14 +378,6 @@ class LLMManager:
             policies=replace(spec.policies, strategy="single", confidence=None, cache=None, continuation="fail"),
         )
         return compose(mending, self._workshop).llm
-
-    def _notes(self, strategy: str, order: str) -> tuple[str, ...]:
-        notes = []
-        if strategy == "hedge":
-            notes.append(f"strategy {strategy} is not built yet: one model after the other is asked")
-        for note in notes:
-            self._warn(note)
-        return tuple(notes)
 
     def _warn(self, text: str) -> None:
         """Say ``text``, once."""

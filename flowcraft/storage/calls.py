@@ -66,19 +66,19 @@ class SqlCallStore(CallStore):
         last = found[-1]["number"] if found else after
         return last, [_record(values) for values in found]
 
-    def statistics(self, stage: str | None = None) -> Sequence[ModelStatistics]:
-        """Return the statistics of every model, of one stage's calls if given.
+    def statistics(self, stage: str | None = None, task: str | None = None) -> Sequence[ModelStatistics]:
+        """Return the statistics of every model, of the calls of one stage, one task, or both, if given.
 
         Percentiles, the time to the first token (median) and tokens per second are those of the answers
         among the last 1,000 calls.
         """
-        of_stage = () if stage is None else (calls.c.stage == stage,)
+        meant = [column == label for column, label in ((calls.c.stage, stage), (calls.c.task, task)) if label is not None]
         with self._database.read() as connection:
-            counted = [_COUNTED(row, f"of model {row[0]!r}") for row in connection.execute(_COUNTS.where(*of_stage))]
+            counted = [_COUNTED(row, f"of model {row[0]!r}") for row in connection.execute(_COUNTS.where(*meant))]
             found = []
             for (model, provider), rows in groupby(counted, itemgetter("model", "provider")):
                 of_model = {"model": model, "provider": provider}
-                latest = [_TIMES(row, row[0]) for row in connection.execute(_WINDOW.where(*of_stage), of_model)]
+                latest = [_TIMES(row, row[0]) for row in connection.execute(_WINDOW.where(*meant), of_model)]
                 answers = [call for call in latest if call["outcome"] == "ok"]
                 found.append(_statistics(model, provider, list(rows), answers))
         return found
