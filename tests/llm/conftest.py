@@ -12,6 +12,7 @@ import pytest
 from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.composer import ChainSpec, Workshop, compose
 from flowcraft.llm.health import HealthBoard
+from flowcraft.llm.policies.hedge import HedgeBudget
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import CallRecord
 from flowcraft.llm.registry import ProviderSection, Registry
@@ -118,11 +119,13 @@ class Offline(Fake):
 
 
 class Sink:
-    def __init__(self) -> None:
+    def __init__(self, statistics: Statistics) -> None:
         self.records: list[CallRecord] = []
+        self.statistics = statistics
 
     def record(self, record: CallRecord) -> None:
         self.records.append(record)
+        self.statistics.record(record)
 
 
 class NoPlugins:
@@ -196,15 +199,17 @@ def staged() -> Callable[..., Stage]:
         **spec: Any,
     ) -> Stage:
         fake = kind(scripts)
-        sink = Sink()
+        statistics = shop.statistics if shop else Statistics()
+        sink = Sink(statistics)
         warnings: list[str] = []
         stand_in = None if offline is None else Offline({"offline": offline}, section="offline")
         registry = FakeRegistry(fake, stand_in, infos or {})
         shop = Workshop(
             registry=registry,
             recorder=Recorder(sink, clock=lambda: 1_700_000_000.0),
-            statistics=shop.statistics if shop else Statistics(),
+            statistics=statistics,
             health=shop.health if shop else HealthBoard(),
+            hedges=shop.hedges if shop else HedgeBudget(),
             redactor=Redactor(secrets),
             warn=warnings.append,
         )

@@ -125,6 +125,11 @@ class Turn:
         """Let ``link``, whose turn it was, have the next turn as well."""
         self._waiting.insert(0, link)
 
+    def has_asked(self, link: Link) -> bool:
+        """Say whether a call went out to ``link`` in this answer."""
+        id = (link.info.provider, link.info.model)
+        return any((told.provider, told.model) == id and told.outcome != "skipped" for told in self._scope.ledger)
+
     def skip(self, link: Link, reason: str) -> None:
         """Note that ``link`` was not asked, and why."""
         self._lineup.recorder.skip(link.info, link.role, reason, self._scope)
