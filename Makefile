@@ -3,9 +3,9 @@
 VENV ?= .venv
 BENCH ?= .venv-bench
 BIN := $(VENV)/bin
-PACKAGES := -e . -e plugins/flowcraft-openai
+PACKAGES := -e . -e plugins/flowcraft-anthropic -e plugins/flowcraft-openai
 SOURCES := flowcraft plugins tests benchmarks scripts workflows
-PROJECTS := pyproject.toml plugins/flowcraft-openai/pyproject.toml
+PROJECTS := pyproject.toml plugins/flowcraft-anthropic/pyproject.toml plugins/flowcraft-openai/pyproject.toml
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --dist worksteal
 

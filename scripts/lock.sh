@@ -8,6 +8,6 @@ for name in demo dev bench; do
 	env -u UV_FIND_LINKS -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL \
 		"${BIN:-.venv/bin}/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-		--no-emit-package flowcraft --no-emit-package flowcraft-openai \
+		--no-emit-package flowcraft --no-emit-package flowcraft-anthropic --no-emit-package flowcraft-openai \
 		"$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 done

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flowcraft.testing.script import Place
 
@@ -44,7 +44,7 @@ class Answer:
     streamed: bool = False
     delay: float = 0.0
     hang_at: Place | None = None
-    cut_at: Place | None = None
+    cut_at: Place | Literal["end"] | None = None
 
     def head(self) -> bytes:
         """Return status line and headers."""
@@ -178,11 +178,13 @@ class HttpConnection(asyncio.Protocol):
             transport.write(_framed(piece) if answer.streamed else piece)
             if index == 0 and (await self._stops(answer, "chunk") or await self._stops(answer, "character")):
                 return False
+        if await self._stops(answer, "end"):
+            return False
         if answer.streamed:
             transport.write(b"0\r\n\r\n")
         return True
 
-    async def _stops(self, answer: Answer, place: Place) -> bool:
+    async def _stops(self, answer: Answer, place: Place | Literal["end"]) -> bool:
         if answer.hang_at == place:
             await self._host.released()
         if answer.cut_at != place:

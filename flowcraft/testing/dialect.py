@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from flowcraft.plugin import TokenLogprob, ToolCall, Usage
 from flowcraft.testing.script import Reply, default_usage
@@ -12,11 +12,54 @@ from flowcraft.testing.script import Reply, default_usage
 CREATED = 1_700_000_000
 
 
+class Dialect(Protocol):
+    """What a server asks of a wire format. A vendor with another one gets a class with these methods."""
+
+    chat_path: str
+    models_path: str
+
+    def speaks(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request is one of this format."""
+        ...
+
+    def prompt(self, body: Mapping[str, Any]) -> str:
+        """Return the text of all messages of a request."""
+        ...
+
+    def last_text(self, body: Mapping[str, Any]) -> str:
+        """Return the text of the last message of a request."""
+        ...
+
+    def models(self, names: list[str], query: str = "") -> bytes:
+        """Return the body of the list of models, or the page of it that ``query`` asks for."""
+        ...
+
+    def error(self, error: Mapping[str, Any]) -> bytes:
+        """Return the body of an error."""
+        ...
+
+    def body(self, reply: Reply, request: Mapping[str, Any], number: int) -> bytes:
+        """Return the body of a plain answer."""
+        ...
+
+    def events(self, reply: Reply, request: Mapping[str, Any], number: int) -> Iterator[bytes]:
+        """Yield the events of a streamed answer, each as its bytes; the first one holds content, if there is any."""
+        ...
+
+    def error_event(self, error: Mapping[str, Any]) -> bytes:
+        """Return an error inside a stream."""
+        ...
+
+
 class OpenAIDialect:
-    """Turns replies into bodies and stream events. A vendor with another format gets a class with the same methods."""
+    """Turns replies into bodies and stream events."""
 
     chat_path = "/v1/chat/completions"
     models_path = "/v1/models"
+
+    def speaks(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request is one of this format."""
+        return path == self.chat_path
 
     def prompt(self, body: Mapping[str, Any]) -> str:
         """Return the text of all messages of a request."""
@@ -27,8 +70,8 @@ class OpenAIDialect:
         messages = body.get("messages")
         return content_text(messages[-1].get("content")) if messages else ""
 
-    def models(self, names: list[str]) -> bytes:
-        """Return the body of the list of models."""
+    def models(self, names: list[str], query: str = "") -> bytes:
+        """Return the body of the list of models; it has one page, whatever ``query`` asks for."""
         data = [{"id": name, "object": "model", "created": CREATED, "owned_by": "tests"} for name in names]
         return dump({"object": "list", "data": data})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Literal
@@ -21,7 +21,8 @@ class Reply:
 
     ``chunks`` is how a stream cuts the text (default: at words); ``delay`` is in seconds, before every chunk of a stream and
     before a plain answer; ``bytes_per_write`` sends the body in pieces of so many bytes, through the middle of characters.
-    ``fields`` are merged into the answer's top level, ``message`` into its message.
+    ``fields`` are merged into the answer's top level, ``message`` into its message. With ``prefill`` the model goes on from
+    the request's last message where that is the assistant's: it answers with the rest of the text.
     """
 
     text: str = ""
@@ -37,6 +38,7 @@ class Reply:
     choices: tuple[str, ...] = ()
     delay: float = 0.0
     bytes_per_write: int = 0
+    prefill: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
     message: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,12 +54,23 @@ class Reply:
         """The whole text."""
         return self.text or "".join(self.pieces)
 
+    def after(self, begun: str) -> Reply:
+        """Return what is left of the answer behind ``begun``. Raises ValueError where it does not begin so."""
+        if not self.whole.startswith(begun):
+            raise ValueError(f"the answer does not begin with {begun!r}")
+        rest, left = [], len(begun)
+        for piece in self.pieces:
+            rest.append(piece[left:])
+            left = max(0, left - len(piece))
+        return replace(self, text="", chunks=tuple(piece for piece in rest if piece))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """An answer that goes wrong: an error status, a body that is no answer, a hang or a cut. Made by its class methods.
 
     ``hang_at`` and ``cut_at`` say where the answer stops; a hang goes on when the server's ``release()`` is called.
+    ``cut_after`` closes a stream when so many bytes of its text have gone out.
     """
 
     reply: Reply = field(default_factory=lambda: Reply("Well, then: голос 🙂."))
@@ -68,6 +81,7 @@ class Fault:
     content_type: str = ""
     hang_at: Place | None = None
     cut_at: Place | None = None
+    cut_after: int | None = None
     error_at: Place | None = None
 
     @classmethod
@@ -145,6 +159,14 @@ class Fault:
         return cls(cut_at=at, reply=_reply(reply) or cls().reply)
 
     @classmethod
+    def cut_stream(cls, after: int, reply: Reply | str) -> Fault:
+        """Close the connection of a stream after so many bytes of its text, which may be inside a character; 0: before it.
+
+        What was begun of a chunk goes out, as bytes that are no event yet. A plain answer is cut in its middle.
+        """
+        return cls(cut_after=after, reply=_reply(reply) or cls().reply)
+
+    @classmethod
     def garbage(cls) -> Fault:
         """Answer 200 with the right content type and a body, or a stream, that is no JSON."""
         return cls(raw=b'data: {"choices": [{"delta" <html>\xff\xfe oops\n\n')
@@ -187,6 +209,29 @@ Step = str | Reply | Fault | Callable[[Any], Any]
 def words(text: str) -> list[str]:
     """Return ``text`` cut behind its spaces."""
     return [piece for piece in text.replace(" ", " \0").split("\0") if piece]
+
+
+def cut_events(events: Sequence[bytes], pieces: Sequence[str], after: int) -> list[bytes]:
+    """Return the events of a stream as far as they go until ``after`` bytes of the text in ``pieces`` are out.
+
+    Each piece stands in an event of its own, as JSON; the last event that is returned may be cut anywhere.
+    """
+    place = 0
+    for piece in pieces:
+        while (inside := events[place].rfind(b'"' + _escaped(piece) + b'"')) < 0:
+            place += 1
+        raw = piece.encode()
+        if after < len(raw):
+            whole = raw[:after].decode("utf-8", "ignore")
+            end = inside + 1 + len(_escaped(whole)) + after - len(whole.encode())
+            return [*events[:place], *([events[place][:end]] if after else [])]
+        after -= len(raw)
+        place += 1
+    return list(events[:place])
+
+
+def _escaped(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
 
 
 def default_usage(prompt: str, reply: Reply) -> Usage:

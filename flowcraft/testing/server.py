@@ -1,4 +1,4 @@
-"""A local OpenAI-compatible server that fails in every way on demand."""
+"""A local server of models that fails in every way on demand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from flowcraft.testing.connection import Answer, HttpConnection, ReceivedRequest, joined
-from flowcraft.testing.dialect import OpenAIDialect
-from flowcraft.testing.script import Fault, Reply, Step
+from flowcraft.testing.dialect import Dialect, OpenAIDialect
+from flowcraft.testing.messages import MessagesDialect
+from flowcraft.testing.script import Fault, Reply, Step, cut_events
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -29,12 +31,16 @@ class FaultServer:
     The last step of a script repeats; a model without a script echoes the last message. With ``api_key``, other keys get
     401. ``listed`` replaces the body of the list of models; None takes the list away. Counters and records may be read from
     any thread.
+
+    It speaks OpenAI's chat completions and Anthropic's Messages API, whichever is asked for; ``dialect`` is what it speaks
+    where a request does not tell. A script is answered in both.
     """
 
-    def __init__(self, *, api_key: str | None = None, dialect: OpenAIDialect | None = None) -> None:
+    def __init__(self, *, api_key: str | None = None, dialect: Dialect | None = None) -> None:
         self.api_key = api_key
         self.listed: bytes | None = b""
-        self.dialect = dialect or OpenAIDialect()
+        self.dialect: Dialect = dialect or OpenAIDialect()
+        self._dialects: tuple[Dialect, ...] = (self.dialect, OpenAIDialect(), MessagesDialect())
         self._scripts: dict[str, deque[Step]] = {}
         self._changed = threading.Condition()
         self._requests: list[ReceivedRequest] = []
@@ -182,7 +188,7 @@ class FaultServer:
         try:
             return self._answer(request, number)
         except Exception as error:  # noqa: BLE001 - a test's own function failed: its client must see that, not a hang
-            return self._plain(500, self.dialect.error({"message": f"the script failed: {error!r}", "type": "script"}))
+            return self._plain(500, self._spoken(request).error({"message": f"the script failed: {error!r}", "type": "script"}))
 
     def end(self, request: ReceivedRequest, *, abandoned: bool) -> None:
         """Note that an answer is over."""
@@ -226,55 +232,76 @@ class FaultServer:
         for connection in list(self._connections):
             connection.close()
 
-    def _answer(self, request: ReceivedRequest, number: int) -> Answer:
+    def _spoken(self, request: ReceivedRequest) -> Dialect:
         path = request.path.partition("?")[0]
-        if self.api_key is not None and request.headers.get("authorization") != f"Bearer {self.api_key}":
-            return self._plain(401, self.dialect.error(Fault.unauthorized().error or {}))
-        if path == self.dialect.models_path and request.method == "GET" and self.listed is not None:
-            return self._plain(200, self.listed or self.dialect.models(sorted(self._scripts)))
-        if path != self.dialect.chat_path or request.method != "POST":
+        return next((spoken for spoken in self._dialects if spoken.speaks(path, request.headers)), self.dialect)
+
+    def _knows(self, headers: Mapping[str, str]) -> bool:
+        key = self.api_key
+        return key is None or headers.get("authorization") == f"Bearer {key}" or headers.get("x-api-key") == key
+
+    def _answer(self, request: ReceivedRequest, number: int) -> Answer:
+        path, _, query = request.path.partition("?")
+        spoken = self._spoken(request)
+        if not self._knows(request.headers):
+            return self._plain(401, spoken.error(Fault.unauthorized().error or {}))
+        if path == spoken.models_path and request.method == "GET" and self.listed is not None:
+            return self._plain(200, self.listed or spoken.models(sorted(self._scripts), query))
+        if path != spoken.chat_path or request.method != "POST":
             return self._plain(404, b'{"detail":"Not Found"}')
         if not isinstance(request.body, dict):
-            return self._plain(
-                400, self.dialect.error({"message": "the body is no JSON object", "type": "invalid_request_error"})
-            )
-        return self._scripted(self._step(request), request.body, number)
+            return self._plain(400, spoken.error({"message": "the body is no JSON object", "type": "invalid_request_error"}))
+        return self._scripted(self._step(request, spoken), request.body, number, spoken)
 
-    def _step(self, request: ReceivedRequest) -> Reply | Fault:
+    def _step(self, request: ReceivedRequest, spoken: Dialect) -> Reply | Fault:
         with self._changed:
             steps = self._scripts.get(request.model)
-            step: Any = (steps.popleft() if len(steps) > 1 else steps[0]) if steps else self.dialect.last_text(request.body)
+            step: Any = (steps.popleft() if len(steps) > 1 else steps[0]) if steps else spoken.last_text(request.body)
         while callable(step):
             step = step(request)
         if isinstance(step, Reply | Fault):
             return step
         return Reply(str(step))
 
-    def _scripted(self, step: Reply | Fault, body: Mapping[str, Any], number: int) -> Answer:
+    def _scripted(self, step: Reply | Fault, body: Mapping[str, Any], number: int, spoken: Dialect) -> Answer:
         fault = step if isinstance(step, Fault) else Fault(reply=step)
         if fault.status != 200:
-            told = self.dialect.error(fault.error or {}) if fault.raw is None else fault.raw
+            told = spoken.error(fault.error or {}) if fault.raw is None else fault.raw
             return self._plain(fault.status, told, fault.headers)
         stream = body.get("stream") is True
+        fault = _gone_on(fault, body, spoken)
         answer = Answer(streamed=stream, hang_at=fault.hang_at, cut_at=fault.cut_at, delay=fault.reply.delay)
         answer.headers = {"Content-Type": fault.content_type or (EVENTS if stream else JSON), **fault.headers}
-        answer.pieces = joined(self._pieces(fault, body, number, stream))
+        answer.pieces = joined(_pieces(fault, body, number, spoken))
+        if fault.cut_after is not None:
+            answer.cut_at = "end" if stream else "chunk"
         answer.prepare(fault.reply.bytes_per_write)
         return answer
 
-    def _pieces(self, fault: Fault, body: Mapping[str, Any], number: int, stream: bool) -> list[bytes]:
-        if fault.raw is not None:
-            return [fault.raw]
-        if not stream:
-            return [self.dialect.error(fault.error) if fault.error else self.dialect.body(fault.reply, body, number)]
-        pieces = list(self.dialect.events(fault.reply, body, number))
-        if fault.error:
-            before = 1 if fault.error_at == "chunk" else 0
-            return [*pieces[:before], self.dialect.error_event(fault.error)]
-        return pieces
-
     def _plain(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         return Answer(status=status, headers={"Content-Type": JSON, **(headers or {})}, pieces=[body])
+
+
+def _gone_on(fault: Fault, body: Mapping[str, Any], spoken: Dialect) -> Fault:
+    """Leave out what the request's last message says already, where that is the beginning of this answer."""
+    messages = body.get("messages")
+    if not (fault.reply.prefill and messages and messages[-1].get("role") == "assistant"):
+        return fault
+    return replace(fault, reply=fault.reply.after(spoken.last_text(body)))
+
+
+def _pieces(fault: Fault, body: Mapping[str, Any], number: int, spoken: Dialect) -> list[bytes]:
+    if fault.raw is not None:
+        return [fault.raw]
+    if body.get("stream") is not True:
+        return [spoken.error(fault.error) if fault.error else spoken.body(fault.reply, body, number)]
+    pieces = list(spoken.events(fault.reply, body, number))
+    if fault.cut_after is not None:
+        return cut_events(pieces, fault.reply.pieces, fault.cut_after)
+    if fault.error:
+        before = 1 if fault.error_at == "chunk" else 0
+        return [*pieces[:before], spoken.error_event(fault.error)]
+    return pieces
 
 
 def _is(request: ReceivedRequest, model: str | None) -> bool:
