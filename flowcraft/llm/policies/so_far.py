@@ -69,7 +69,8 @@ class SoFar:
         """Whether another model can go on from here: there is text, and nothing but text."""
         asked = self._request
         plain = not (asked.output or asked.logprobs or asked.top_logprobs or (asked.n or 1) > 1 or self._other)
-        return plain and "audio" not in asked.modalities and not any(key in asked.extra for key in SHAPED) and bool(self.text)
+        free = "audio" not in asked.modalities and not any(key in asked.extra for key in SHAPED)
+        return plain and free and bool(self.text.strip())
 
     def see(self, event: StreamEvent) -> None:
         """Take an event that is shown to the reader and is no text."""

@@ -66,7 +66,8 @@ def chat_body(model: str, request: ChatRequest, config: OpenAIConfig, section: s
     if request.output is not None:
         body["response_format"] = _output(request.output)
     body.update(_reasoning(request, config))
-    return {**body, **config.extra_body, **request.extra}
+    begun = config.prefix_body if request.prefix else {}
+    return {**body, **config.extra_body, **begun, **request.extra}
 
 
 def _messages(model: str, request: ChatRequest, config: OpenAIConfig, section: str) -> list[dict[str, Any]]:
@@ -75,7 +76,7 @@ def _messages(model: str, request: ChatRequest, config: OpenAIConfig, section: s
 
     messages = [turn for message in request.messages for turn in _turns(message, config.reasoning_key, own)]
     if request.prefix:
-        messages.append({"role": "assistant", "content": request.prefix})
+        messages.append({"role": "assistant", "content": request.prefix, **config.prefix_message})
     return messages
 
 

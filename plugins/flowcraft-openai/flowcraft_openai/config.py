@@ -26,6 +26,13 @@ class OpenAIConfig(ProviderConfig):
         None, description="The name of the limit; by default max_completion_tokens at api.openai.com, max_tokens elsewhere."
     )
     stream_usage: bool = Field(True, description="Ask streams for their usage; off for servers that refuse stream_options.")
+    prefix_body: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="Further fields of a body whose answer is begun already, where the server needs them to go on from there.",
+    )
+    prefix_message: Mapping[str, Any] = Field(
+        default_factory=dict, description="Further fields of the message that holds that beginning, likewise."
+    )
     reasoning_style: Literal["effort", "openrouter", "qwen"] = Field(
         "effort", description="How an effort or a budget is asked: reasoning_effort, or as OpenRouter or Qwen take it."
     )

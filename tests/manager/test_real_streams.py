@@ -1,0 +1,241 @@
+"""Streams over a real connection that is cut anywhere: every answer comes to its end, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from flowcraft.errors import ProviderUnavailable, SettingsError
+from flowcraft.events import Bus, Event, Said
+from flowcraft.llm.seam import last_words
+from flowcraft.manager import LLMManager
+from flowcraft.plugin import ChatResponse, Restart, Rollback, Switch, TextDelta
+from flowcraft.settings import load_settings
+from flowcraft.testing import Fault, FaultServer, Reply
+from flowcraft_openai.client import load
+
+pytestmark = pytest.mark.integration
+
+CUTS = 200
+WORDS = (
+    *("The stream breaks here, and nobody notices.\n", 'he said: "go on" \\ and {on}', "\t- a list\n\n", "  two  spaces  "),
+    *("Привет, мир! ", "съешь ещё этих мягких ", "№ 5 — «да» ", "наконец-то.\n"),
+    *("今天天气很好，", "我们去公园散步吧。", "流式传输在这里中断", "東京タワー"),
+    *("👩‍👩‍👧‍👦", "🏳️‍🌈 ", "👍🏽", "🙂🙃", "🇺🇦"),
+    *("e\u0301te\u0301 ", "n\u0303", "क्षत्रिय ", "ก็ดี", "Z\u0351\u036b\u0343a\u0328lgo "),
+)
+"""Latin, Cyrillic, Chinese, Japanese, emoji joined to one, skin tones, flags, combining marks, what JSON must escape."""
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        yield server
+
+
+def managed(
+    server: FaultServer,
+    folder: Path,
+    chains: Mapping[str, Any],
+    bus: Bus | None = None,
+    environ: Mapping[str, str] | None = None,
+    **llm: Any,
+) -> LLMManager:
+    load()  # the SDK takes a second, which is not to count as a first token
+    able = {model: {"capabilities": {"prefill": True}} for chain in chains.values() for model in chain if "fill" in model}
+    page = {
+        "storage": f"sqlite:///{folder}/calls.db",
+        "llm": {"tiers": chains, "retry_attempts": 0, **llm},
+        "providers": {"local": {"type": "openai", "base_url": server.url, "models": able}},
+    }
+    file = folder / "settings.yaml"
+    file.write_text(json.dumps(page))
+    return LLMManager(load_settings(file, environ=environ or {}, cwd=folder), bus=bus)
+
+
+def written(random: Random) -> tuple[str, ...]:
+    """Return a text as the tokens that a model might make of it: of a few code points, whatever belongs together."""
+    text = "".join(random.choice(WORDS) for _ in range(random.randint(3, 8)))
+    tokens = []
+    while text:
+        size = random.randint(1, 5)
+        tokens.append(text[:size])
+        text = text[size:]
+    return tuple(tokens)
+
+
+def anywhere(random: Random, tokens: Sequence[str]) -> int:
+    """Return after how many bytes to cut: behind the first word that is shown, at the very end at the latest."""
+    first = next(place for place, token in enumerate(tokens, 1) if token.strip())
+    return random.randint(len("".join(tokens[:first]).encode()), len("".join(tokens).encode()))
+
+
+class Read:
+    """What a reader makes of a stream's events, and where it saw models change."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.seams: list[tuple[int, str]] = []
+        self.restarts = 0
+        self.response = ChatResponse()
+
+    async def read(self, stream: Any) -> Read:
+        async with stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    self.text += event.text
+                elif isinstance(event, Restart):
+                    self.text, self.seams, self.restarts = "", [], self.restarts + 1
+                elif isinstance(event, Rollback):
+                    self.text = self.text[: -event.characters]
+                elif isinstance(event, Switch):
+                    self.seams.append((len(self.text), f"{event.provider}:{event.model}"))
+        self.response = stream.response
+        return self
+
+
+async def all_read(manager: LLMManager, tiers: Sequence[str]) -> dict[str, Read]:
+    async def one(tier: str) -> Read:
+        return await Read().read(manager.llm(tier).stream("hi"))
+
+    return dict(zip(tiers, await asyncio.gather(*map(one, tiers)), strict=True))
+
+
+def told(read: Read) -> list[tuple[int, str]]:
+    return [(seam["at"], seam["to"]) for seam in read.response.extra["continuation"]["seams"]]
+
+
+async def closed(server: FaultServer) -> None:
+    await server.until(lambda: not server.open_connections and not server.running())
+
+
+async def test_200_streams_cut_anywhere_are_gone_on_with_to_the_last_character(server: FaultServer, tmp_path: Path) -> None:
+    random = Random(7)
+    chains, texts = {}, {}
+    inside = 0
+    for number in range(CUTS):
+        tokens = written(random)
+        text = texts[f"tier{number}"] = "".join(tokens)
+        cut, fill, last = f"cut{number}", f"fill-cut{number}", f"fill{number}"
+        place = anywhere(random, tokens)
+        inside += place < len(text.encode()) and 0x80 <= text.encode()[place] < 0xC0
+        server.script(cut, Fault.cut_stream(place, Reply(chunks=tokens)))
+        # Every other stream is cut again in what was gone on with, at times before a character of it has come.
+        again = Reply(chunks=tokens, prefill=True)
+        server.script(fill, Fault.cut_stream(random.randint(0, 20), again) if number % 2 else again)
+        server.script(last, again)
+        chains[f"tier{number}"] = [cut, fill, last]
+    async with managed(server, tmp_path, chains, continuation="continue") as manager:
+        reads = await all_read(manager, list(chains))
+    for tier, read in reads.items():
+        assert read.text == read.response.text == texts[tier]
+        assert read.response.message.text == texts[tier]
+        assert read.seams == told(read)
+        assert read.seams
+        assert read.restarts == 0
+        assert all(seam["by"] == "prefill" for seam in read.response.extra["continuation"]["seams"])
+        assert read.response.finish_reason == "stop"
+    assert inside > CUTS / 5
+    assert sum(len(read.seams) > 1 for read in reads.values()) > CUTS / 5
+    await closed(server)
+
+
+def obedient(random: Random, text: str) -> Callable[[Any], Reply]:
+    """Return a model that does as it is told: repeats the last words, or more, or with white space before, and goes on."""
+
+    def step(request: Any) -> Reply:
+        so_far = request.body["messages"][-2]["content"]
+        words = last_words(so_far)
+        assert words in request.body["messages"][-1]["content"]
+        begin = so_far.rstrip().rindex(words)
+        if random.random() < 0.3:
+            begin = max(0, begin - random.randint(1, 30))
+        lead = random.choice(("", "", "\n", " "))
+        rest = lead + text[begin:]
+        size = random.randint(1, 7)
+        return Reply(chunks=tuple(rest[start : start + size] for start in range(0, len(rest), size)))
+
+    return step
+
+
+async def test_200_streams_are_gone_on_with_by_models_that_can_only_be_told_to(server: FaultServer, tmp_path: Path) -> None:
+    random = Random(11)
+    chains, texts = {}, {}
+    for number in range(CUTS):
+        tokens = written(random)
+        text = texts[f"tier{number}"] = "".join(tokens)
+        server.script(f"cut{number}", Fault.cut_stream(anywhere(random, tokens), Reply(chunks=tokens)))
+        server.script(f"told{number}", obedient(random, text))
+        chains[f"tier{number}"] = [f"cut{number}", f"told{number}"]
+    async with managed(server, tmp_path, chains, continuation="continue") as manager:
+        reads = await all_read(manager, list(chains))
+    for tier, read in reads.items():
+        assert read.text == read.response.text == texts[tier]
+        assert read.seams == told(read)
+        assert [seam["by"] for seam in read.response.extra["continuation"]["seams"]] == ["instruction"]
+    await closed(server)
+
+
+@pytest.mark.parametrize("mode", ["restart", "unstreamed", "keep"])
+async def test_200_streams_cut_anywhere_end_as_their_mode_says(server: FaultServer, tmp_path: Path, mode: str) -> None:
+    random = Random(13)
+    chains, texts = {}, {}
+    for number in range(CUTS):
+        tokens = written(random)
+        texts[f"tier{number}"] = "".join(tokens)
+        server.script(f"cut{number}", Fault.cut_stream(anywhere(random, tokens), Reply(chunks=tokens)))
+        server.script(f"good{number}", Reply(chunks=tokens))
+        chains[f"tier{number}"] = [f"cut{number}", f"good{number}"]
+    async with managed(server, tmp_path, chains, continuation=mode) as manager:
+        reads = await all_read(manager, list(chains))
+    for tier, read in reads.items():
+        assert read.text == read.response.text
+        assert read.restarts == read.response.extra["continuation"]["restarts"]
+        if mode == "keep":
+            assert texts[tier].startswith(read.text)
+            assert (read.response.finish_reason, read.restarts) == ("cut", 0)
+            assert read.response.usage.output > 0
+        else:
+            assert read.text == texts[tier]
+            assert (read.response.finish_reason, read.restarts) == ("stop", 1)
+    assert server.count() == CUTS * (1 if mode == "keep" else 2)
+    await closed(server)
+
+
+@pytest.mark.parametrize("warned", [True, False])
+async def test_text_that_is_kept_is_warned_of_once_for_each_model(server: FaultServer, tmp_path: Path, warned: bool) -> None:
+    server.script("cut", Fault.cut("chunk", "one two"))
+    said: list[str] = []
+    bus = Bus()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Said):
+            said.append(event.message)
+
+    bus.subscribe(watch)
+    names = {"LLM_FORCE_OPENAI_STREAMING": "true", "LLM_SUPPRESS_STREAM_WARNINGS": str(not warned).lower()}
+    async with managed(server, tmp_path, {"only": ["cut"]}, bus, environ=names) as manager:
+        for _ in range(2):
+            assert (await Read().read(manager.llm("only").stream("hi"))).text == "one "
+    assert said == ["a stream of local:cut was cut; the text so far is taken for the answer"] * warned
+
+
+async def test_a_call_says_itself_what_becomes_of_its_stream(server: FaultServer, tmp_path: Path) -> None:
+    server.script("cut", Fault.cut("chunk", "one two"))
+    server.script("good", "one two")
+    async with managed(server, tmp_path, {"both": ["cut", "good"]}, continuation="fail") as manager:
+        with pytest.raises(ProviderUnavailable):
+            await Read().read(manager.llm("both").stream("hi"))
+        read = await Read().read(manager.llm("both", continuation="restart").stream("hi"))
+        assert (read.text, read.restarts) == ("one two", 1)
+        with pytest.raises(SettingsError, match=r"no continuation 'restrat' .*did you mean 'restart'"):
+            manager.llm("both", continuation="restrat")
+    tier = {"primary": ["cut", "good"], "continuation": "keep"}
+    async with managed(server, tmp_path, {"both": tier}, continuation="fail") as manager:
+        assert (await Read().read(manager.llm("both").stream("hi"))).text == "one "
