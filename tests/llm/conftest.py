@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import fields
+from random import Random
 from typing import Any
 
 import pytest
@@ -37,6 +38,18 @@ class Slow:
     def __init__(self, seconds: float, then: Any = "late") -> None:
         self.seconds = seconds
         self.then = then
+
+
+class Fails:
+    """The model fails in this way: each time with an error of its own."""
+
+    def __init__(self, kind: type[Exception], message: str = "no", **more: Any) -> None:
+        self.kind = kind
+        self.message = message
+        self.more = more
+
+    def __repr__(self) -> str:
+        return f"{self.kind.__name__}({self.more or ''})"
 
 
 class Cut:
@@ -72,8 +85,12 @@ class Fake(Provider):
             return await self.play(act.then)
         if isinstance(act, Hang):
             await asyncio.Event().wait()
+        if isinstance(act, Fails):
+            raise act.kind(act.message, **act.more)
         if isinstance(act, BaseException):
             raise act
+        if isinstance(act, Cut):
+            return await self.play("".join(act.pieces) if act.then is None else act.then)
         return answer(act)
 
     async def stream(self, model: str, request: ChatRequest) -> AsyncGenerator[Any, None]:
@@ -196,6 +213,9 @@ def staged() -> Callable[..., Stage]:
         secrets: Sequence[str] = (),
         shop: Workshop | None = None,
         kind: type[Fake] = Fake,
+        seed: int = 0,
+        judges: Mapping[str, Any] | None = None,
+        mender: Any = None,
         **spec: Any,
     ) -> Stage:
         fake = kind(scripts)
@@ -212,6 +232,8 @@ def staged() -> Callable[..., Stage]:
             hedges=shop.hedges if shop else HedgeBudget(),
             redactor=Redactor(secrets),
             warn=warnings.append,
+            random=Random(seed),
+            judges=dict(judges or {}).get,
         )
         named = models or [("primary", name) for name in scripts]
         if offline is not None:
@@ -219,7 +241,8 @@ def staged() -> Callable[..., Stage]:
         spec.setdefault("labels", ChainLabels(tier="test", stage="review", task="coding"))
         chosen = {item.name: spec.pop(item.name) for item in fields(Policies) if item.name in spec}
         policies = Policies(**{"continuation": "fail", **chosen})
-        return Stage(compose(ChainSpec(models=tuple(named), policies=policies, **spec), shop), fake, sink, shop, warnings)
+        chain = compose(ChainSpec(models=tuple(named), policies=policies, **spec), shop, mender)
+        return Stage(chain, fake, sink, shop, warnings)
 
     return make
 
@@ -235,6 +258,7 @@ def acts() -> Any:
     class Acts:
         hang = Hang()
         slow = Slow
+        fails = Fails
         cut = Cut
         whole = Whole
         heavy = Heavy
