@@ -172,14 +172,8 @@ class Chain:
     @property
     def fingerprint(self) -> str:
         """A hash of the chain as it is written: its models, their roles, its params, the policies that change answers."""
-        written = {
-            "links": [[link.role, link.info.provider, link.info.model] for link in self.links if not link.info.offline],
-            "strategy": self.labels.strategy,
-            "policies": self._policies,
-            "params": self._params,
-        }
-        text = json.dumps(written, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        written = {"strategy": self.labels.strategy, "policies": self._policies, "params": self._params}
+        return fingerprint_of(self.links, written)
 
     def _request(self, question: Question, params: Mapping[str, Any]) -> ChatRequest:
         deadline = asyncio.get_running_loop().time() + self.deadline
@@ -200,6 +194,16 @@ class Chain:
         if question.extra and "extra" in self._params:
             filled["extra"] = {**self._params["extra"], **question.extra}
         return replace(question, scope=scope, **{**filled, **_checked(params)})
+
+
+def fingerprint_of(links: Iterable[Link], written: Mapping[str, Any]) -> str:
+    """Return a hash of models with their roles, and of what else makes a chain answer as it does; ``offline`` left out."""
+    told = {
+        "links": [[link.role, link.info.provider, link.info.model] for link in links if not link.info.offline],
+        **written,
+    }
+    text = json.dumps(told, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _checked(params: Mapping[str, Any]) -> Mapping[str, Any]:

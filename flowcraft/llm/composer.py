@@ -7,30 +7,39 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal
 
+from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.base import Link
-from flowcraft.llm.chain import Chain, ChainLabels
+from flowcraft.llm.chain import Chain, ChainLabels, fingerprint_of
+from flowcraft.llm.gates import Limiter
 from flowcraft.llm.gauge import Gauge
 from flowcraft.llm.health import HealthBoard
 from flowcraft.llm.judging import JUDGE, Judges, Jury, LLMJudge, Seat
+from flowcraft.llm.limits import pace
 from flowcraft.llm.model import CallLimits, ProviderLLM
 from flowcraft.llm.ordering import best, cheapest, fastest
 from flowcraft.llm.policies.best_of_two import BestOfTwo, contests
 from flowcraft.llm.policies.breaker import Breaker
+from flowcraft.llm.policies.budget import Budget, Teller
+from flowcraft.llm.policies.cache import Cache
 from flowcraft.llm.policies.cascade import Cascade, Escalation
 from flowcraft.llm.policies.continuation import Continuation
 from flowcraft.llm.policies.fallback import Fallback, Order
 from flowcraft.llm.policies.going_on import GoingOn
 from flowcraft.llm.policies.hedge import Hedge, HedgeBudget
 from flowcraft.llm.policies.logprobs import with_logprobs
+from flowcraft.llm.policies.rate_limit import RateLimit
 from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry
 from flowcraft.llm.policies.structured import Mode, Structured
 from flowcraft.llm.policies.turn import Lineup
+from flowcraft.llm.ports import SpendingStore, Want
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
 from flowcraft.llm.rules import Models, Policies
 from flowcraft.llm.scoring import Scorer
 from flowcraft.llm.statistics import Statistics
+from flowcraft.llm.stores import MemorySpending
+from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
 
@@ -69,6 +78,9 @@ class Workshop:
     warn: Callable[[str], None] = lambda text: None
     judges: Judges = lambda name: None
     hedges: HedgeBudget = field(default_factory=HedgeBudget)
+    spending: SpendingStore = field(default_factory=MemorySpending)
+    limiter: Limiter = field(default_factory=Limiter)
+    answers: AnswerBook = field(default_factory=AnswerBook)
 
 
 def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain:
@@ -101,7 +113,15 @@ def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) ->
     if spec.policies.continuation != "fail":
         warn = {"warn": shop.warn} if spec.policies.warn_streams else {}
         llm = Continuation(llm, spec.policies.continuation, links, **warn)
-    return llm
+    return _cached(llm, links, spec, shop)
+
+
+def _cached(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
+    if not spec.policies.cache:
+        return llm
+    chain = fingerprint_of(links, {"policies": spec.policies.written(), "require": sorted(spec.require)})
+    redactor = shop.redactor.with_secrets(shop.registry.secrets)
+    return Cache(llm, shop.answers, chain, spec.policies.cache, redactor)
 
 
 def _doubts(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> tuple[str, ...]:
@@ -276,9 +296,26 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     redactor = shop.redactor if source.secrets <= shop.redactor.secrets else shop.redactor.with_secrets(source.secrets)
     llm: LLM = ProviderLLM(source, info, limits, redactor, shop.prices)
     llm = Recording(llm, info, role, shop.recorder, shop.prices)
+    if not info.offline:
+        llm = Budget(llm, info, Teller(spec.policies.budget, shop.spending, shop.prices, shop.recorder.clock, shop.warn))
     llm = Breaker(llm, health)
+    if wants := _wants(info, spec, shop):
+        llm = RateLimit(llm, info, shop.limiter.gate(wants))
     llm = Retry(llm, health, spec.retries)
-    llm = Structured(llm, info, spec.mode, spec.repair, mender, redactor)
+    llm = Structured(llm, info, spec.mode, spec.repair, spec.retries, mender, redactor)
     if spec.policies.continuation == "continue":
         llm = GoingOn(llm, info)
     return Link(llm=llm, info=info, role=role, health=health)
+
+
+def _wants(info: ModelInfo, spec: ChainSpec, shop: Workshop) -> tuple[Want, ...]:
+    """Return the limits that hold for a model: its own, by whatever name, and those of all models of its provider."""
+    found: dict[str, Want] = {}
+    for name, rules in spec.policies.limits.items():
+        if info.offline:
+            continue
+        whose = info.provider if name == info.provider else info.id
+        if whose == info.provider or name in (info.id, info.model) or shop.registry.find(name).info.id == info.id:
+            pace_of = {"requests": pace(rules.requests_per_minute), "tokens": pace(rules.tokens_per_minute)}
+            found[whose] = Want(name=whose, **pace_of, concurrent=rules.concurrent)
+    return tuple(found.values())

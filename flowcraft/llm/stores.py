@@ -17,6 +17,7 @@ from flowcraft.llm.ports import (
     Spending,
     SpendingLine,
     SpendingStore,
+    VerdictStore,
     Want,
 )
 
@@ -150,9 +151,10 @@ class MemoryAnswers(AnswerStore):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Where everything is kept that outlives an answer. What is not given is kept in memory; calls then by nobody."""
+    """Where everything is kept that outlives an answer. What is not given is kept in memory, as long as the program runs."""
 
     calls: CallStore | None = None
+    verdicts: VerdictStore | None = None
     spending: SpendingStore = field(default_factory=MemorySpending)
     limits: LimitStore = field(default_factory=MemoryLimits)
     answers: AnswerStore = field(default_factory=MemoryAnswers)
