@@ -5,26 +5,40 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from flowcraft import __version__
-from flowcraft.engine import AttemptRow, Engine, Job, NewRun, OnWait, Quality, RunRow, SegmentStart, Spent, StageReport, StateChange
+from flowcraft.engine import (
+    AttemptRow,
+    Engine,
+    Job,
+    NewRun,
+    OnWait,
+    Quality,
+    RunRow,
+    SegmentStart,
+    Spent,
+    StageReport,
+    StateChange,
+)
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
-from flowcraft.llm.statistics import Statistics
-from flowcraft.manager import LLMManager
+from flowcraft.llm.stores import Stores
+from flowcraft.manager import LLMManager, Options
 from flowcraft.plugin import Preset, Provider
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
-from flowcraft.storage import Database, SqlCallStore, SqlRunStore, SqlVerdictStore
+from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
 from flowcraft.workflow import (
     Facts,
+    Stage,
+    Template,
     Workflow,
     bind_inputs,
     check_start,
@@ -108,8 +122,14 @@ class FlowCraft:
         self.bus = Bus(self._tell_of_dropped)
         self.database = Database(self.settings.storage)
         self.engine = Engine(SqlRunStore(self.database), self.bus)
-        statistics = Statistics(SqlCallStore(self.database), verdicts=SqlVerdictStore(self.database))
-        self.manager = LLMManager(self.settings, statistics=statistics, sinks=(self.engine.record,), bus=self.bus)
+        stores = Stores(
+            calls=SqlCallStore(self.database),
+            verdicts=SqlVerdictStore(self.database),
+            spending=SqlSpending(self.database),
+            limits=SqlLimits(self.database),
+            answers=SqlAnswers(self.database),
+        )
+        self.manager = LLMManager(self.settings, stores=stores, sinks=(self.engine.record,), bus=self.bus)
         self.plugins = self.manager.plugins
         self._managers: list[LLMManager] = [self.manager]
         self._drain: Drain | None = None
@@ -320,7 +340,7 @@ class FlowCraft:
             state=change.state,
             outputs=change.outputs,
             stages={
-                name: {**report.data(), "seconds": round(report.seconds, 3), **bill.of(name)}
+                name: {**report.data(), "seconds": round(report.seconds, 3), **bill.of(name, report.chosen)}
                 for name, report in reports.items()
             },
             seconds=change.seconds,
@@ -349,8 +369,9 @@ class _Bill:
         self.offline = bool(offline)
         self.instead = bool(offline & real)
 
-    def of(self, stage: str) -> dict[str, Any]:
-        return (self._stages.get(stage) or Spent()).data()
+    def of(self, stage: str, chosen: str | None) -> dict[str, Any]:
+        told = (self._stages.get(stage) or Spent()).data()
+        return {**told, "model": chosen or told["model"]}
 
 
 def _new_id(now: float) -> str:

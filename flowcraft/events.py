@@ -92,6 +92,18 @@ class GoFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerChosen(Event):
+    """Of what several models said, one answer counts. ``decided`` tells how that came about, policy by policy."""
+
+    kind: ClassVar[str] = "answer.chosen"
+    path: str = ""
+    model: str = ""
+    provider: str = ""
+    confidence: float | None = None
+    decided: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallFinished(Event):
     """One attempt to reach a model ended, or a model was skipped."""
 
@@ -123,6 +135,7 @@ EVENTS: tuple[type[Event], ...] = (
     StageFinished,
     ElementFinished,
     GoFailed,
+    AnswerChosen,
     CallFinished,
     Said,
 )

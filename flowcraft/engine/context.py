@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.plugin.chat import OutputSpec
+from flowcraft.plugin.chat import ChatResponse, OutputSpec
 from flowcraft.plugin.llm import LLM
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Context:
     """One go of one stage or element, as its body sees it. ``deadline`` is the latest end on the loop's clock.
 
     ``arguments`` is the rendered ``with``, ``params`` the rendered ``params``; ``folder`` is that of the workflow file.
+    ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
     ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run.
     """
 
@@ -29,8 +31,9 @@ class Context:
     path: str
     stage: str
     pieces: StagePieces
-    chain: Callable[[str | None], LLM]
+    chain: Callable[[str | None, Quality], LLM]
     say: Callable[..., None]
+    answered: Callable[[ChatResponse], None]
     run_workflow: RunWorkflow
     threads: DaemonPool
     deadline: float | None = None
@@ -38,11 +41,12 @@ class Context:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    quality: Quality = field(default_factory=Quality)
     folder: str = ""
 
     def llm(self, model: str | None = None) -> LLM:
         """Return the chain of this stage, or that of a tier, alias or model."""
-        return self.chain(model or self.model)
+        return self.chain(self.model, self.quality) if model is None else self.chain(model, Quality())
 
     def emit(self, message: str, **data: Any) -> None:
         """Let those who watch the run know."""

@@ -30,13 +30,17 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class StageReport:
-    """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``."""
+    """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``.
+
+    ``chosen`` is the model whose answer counted last, where the attempts do not tell.
+    """
 
     state: str = "waiting"
     error: str = ""
     errors: list[str] = field(default_factory=list)
     tries: int = 0
     elements: int | None = None
+    chosen: str | None = None
     begun: float | None = None
     seconds: float = 0.0
 
@@ -53,12 +57,16 @@ class StageReport:
 
 @dataclass(slots=True)
 class Spent:
-    """What a stage spent on models: the sum of its attempts, and the model that answered last."""
+    """What a stage spent on models: the sum of its attempts, and the model that answered last.
+
+    ``chosen`` is the model whose answer counted, where several answered or none was asked.
+    """
 
     calls: int = 0
     tokens: int = 0
     usd: float | None = None
     model: str | None = None
+    chosen: str | None = None
 
     def add(self, attempt: Attempt) -> None:
         """Take one attempt in; a skip costs nothing."""

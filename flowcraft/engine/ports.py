@@ -208,13 +208,27 @@ class RunStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How good an answer a stage wants, and how it is come by; what is None or empty is left to settings.
+
+    ``rubric`` says by what the better answer is chosen, ``judge`` (a tier, an alias or a model) by whom; ``confidence`` is the
+    least confidence of an answer.
+    """
+
+    strategy: str | None = None
+    judge: str | None = None
+    rubric: str = ""
+    confidence: float | None = None
+
+
 class Models(Protocol):
     """Where stages get their language models from."""
 
-    def llm(self, model: str | None, stage: str, default: str | None) -> LLM:
+    def llm(self, model: str | None, stage: str, default: str | None, quality: Quality) -> LLM:
         """Return the chain for a tier, alias or model; without one, what settings give this stage, then ``default``."""
         ...
 
-    def written(self, model: str | None, stage: str, default: str | None) -> Any:
+    def written(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Any:
         """Return that chain as settings write it, JSON-like: never what is available now."""
         ...

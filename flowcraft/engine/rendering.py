@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
 from flowcraft.engine.bodies.uses import UsesAsk
+from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
@@ -26,6 +27,7 @@ class Rendered:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    quality: Quality = field(default_factory=Quality)
     timeout: float | None = None
 
 
@@ -36,6 +38,7 @@ def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) ->
         arguments=render_value(stage.with_, scope) if stage.with_ else {},
         params=render_value(stage.params, scope) if stage.params else {},
         model=_text(stage.model, scope),
+        quality=_quality(stage, scope),
         timeout=_seconds(stage.timeout, scope),
     )
 
@@ -47,6 +50,8 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
     """
     body = stage.body
     asks: dict[str, Any] = {"with": arguments, "params": rendered.params, "model": rendered.model}
+    if rendered.quality != Quality():
+        asks["quality"] = asdict(rendered.quality)
     if isinstance(body, Prompt):
         asks["prompt"], asks["system"] = rendered.options.prompt, rendered.options.system
     elif isinstance(body, Run):
@@ -68,6 +73,16 @@ def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) 
         return UsesAsk(path=body.path, workflow=body.workflow)
     assert isinstance(body, Plugin)
     return bodies[body.key].Options.model_validate(render_value(body.options, scope))
+
+
+def _quality(stage: Stage, scope: Scope) -> Quality:
+    judge = stage.judge
+    return Quality(
+        strategy=stage.strategy,
+        judge=judge.model if judge is not None else None,
+        rubric=judge.rubric.text(scope) if judge is not None else "",
+        confidence=stage.confidence,
+    )
 
 
 def _text(value: str | Template | None, scope: Scope) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,20 +15,24 @@ from flowcraft.engine.graph import first_error, walk
 from flowcraft.engine.job import Frame, Job, Spent, Stopped
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook
-from flowcraft.engine.ports import ENDED, AttemptRow, EventRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.ports import ENDED, AttemptRow, EventRow, Quality, RunStore, SegmentStart, StateChange, Write
 from flowcraft.engine.sources import code_digest
 from flowcraft.engine.stage import StageRunner
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import TOLERANT, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged, RunFenced, StageFailed
-from flowcraft.events import Bus, Event, RunFinished, RunStarted, Said
+from flowcraft.events import AnswerChosen, Bus, Event, RunFinished, RunStarted, Said
+from flowcraft.plugin.chat import ChatResponse
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.inputs import bind_inputs
 from flowcraft.workflow.schema import Stage, Workflow
 from flowcraft.workflow.template import render_value
+
+DECISIONS = ("strategy", "confidence")
+"""What of an answer's ``extra`` tells how it was chosen."""
 
 T = TypeVar("T")
 
@@ -63,7 +68,7 @@ class Segment:
         self._next_event = start.next_event
         self._said: set[str] = set()
         self._spent: dict[str, Spent] = {}
-        self._chains: dict[tuple[str | None, str, str | None], LLM] = {}
+        self._chains: dict[tuple[str | None, str, str | None, Quality], LLM] = {}
         self._bodies: dict[str, StageBody] = {}
         self._codes: dict[tuple[str, str], str] = {}
         self._event_lock = threading.Lock()
@@ -150,7 +155,7 @@ class Segment:
 
     def _told_of(self, frame: Frame, name: str) -> dict[str, Any]:
         spent = self._spent.get(f"{frame.prefix}{name}") or Spent()
-        return {**frame.reports[name].data(), "model": spent.model, "usd": spent.usd}
+        return {**frame.reports[name].data(), "model": spent.chosen or spent.model, "usd": spent.usd}
 
     async def run_part(self, around: Frame, workflow: Workflow, inputs: Mapping[str, Any], path: str) -> Any:
         """Carry another workflow out as a part of this run, its pieces below ``path``; return its outputs."""
@@ -188,9 +193,11 @@ class Segment:
             body = self._bodies[key] = self.job.bodies[key]()
         return body
 
-    def llm(self, model: str | None, stage: str, default: str | None) -> LLM:
-        """Return the chain for a stage, composed once."""
-        key = (model, stage, default)
+    def llm(self, model: str | None, stage: str, default: str | None, quality: Quality) -> LLM:
+        """Return the chain for a stage, composed once; not kept for a rubric, which may differ from element to element."""
+        key = (model, stage, default, quality)
+        if quality.rubric:
+            return self.job.models.llm(*key)
         chain = self._chains.get(key)
         if chain is None:
             chain = self._chains[key] = self.job.models.llm(*key)
@@ -253,16 +260,50 @@ class Segment:
         self._offline |= attempt.offline and attempt.outcome == "ok"
         self._note(path, attempt)
 
+    def answered(self, path: str, response: ChatResponse) -> None:
+        """Keep which answer counts where that cannot be told from the attempts: several models gave one, or none was asked."""
+        decided = {name: response.extra[name] for name in DECISIONS if name in response.extra}
+        if not decided and not response.cached:
+            return
+        self._choose(path, response.model)
+        self.emit(
+            AnswerChosen,
+            stage=stage_of(path),
+            path=path,
+            model=response.model,
+            provider=response.provider,
+            confidence=response.confidence,
+            decided=decided,
+        )
+
+    def chosen(self, stage: str) -> str | None:
+        """Return the model whose answer counted last at the path of a stage; None where the attempts tell it."""
+        spent = self._spent.get(stage)
+        return spent.chosen if spent is not None else None
+
+    def _choose(self, path: str, model: str) -> None:
+        self._spent.setdefault(stage_of(path), Spent()).chosen = model
+
     def _note(self, path: str, attempt: Attempt) -> None:
-        group, slash, last = path.rpartition("/")
-        stage = group + slash + last.partition("[")[0].partition("~")[0]
-        self._spent.setdefault(stage, Spent()).add(attempt)
+        self._spent.setdefault(stage_of(path), Spent()).add(attempt)
 
     async def _remember(self) -> None:
-        """Read what finished stages spent, if the workflow mentions it."""
-        if self.run_row.segment > 1 and any(stage.mentions_run for stage in self.job.workflow.stages.values()):
+        """Read whose answers counted in finished stages, and what these spent if the workflow mentions it."""
+        if self.run_row.segment == 1:
+            return
+        if any(stage.mentions_run for stage in self.job.workflow.stages.values()):
             for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
                 self._note(row.path, row.attempt)
+        for event in await self.threads.run(lambda: self.desk.store.events(self.run_row.id)):
+            if event.kind == AnswerChosen.kind:
+                told = json.loads(event.data)
+                self._choose(told["path"], told["model"])
+
+
+def stage_of(path: str) -> str:
+    """Return the path of the stage that something at ``path`` belongs to: without its element and its go."""
+    group, slash, last = path.rpartition("/")
+    return group + slash + last.partition("[")[0].partition("~")[0]
 
 
 async def unhurried(work: Coroutine[Any, Any, T]) -> T:

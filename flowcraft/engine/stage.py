@@ -250,7 +250,9 @@ class StageRunner:
             raise StageFailed(f"{path}: {error}", run=self.book.run, stage=path) from None
         chain = None
         if isinstance(stage.body, Prompt):
-            chain = self.segment.job.models.written(rendered.model, stage.name, self.frame.workflow.default_model)
+            chain = self.segment.job.models.written(
+                rendered.model, stage.name, self.frame.workflow.default_model, rendered.quality
+            )
         what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
         return Unit(path=path, what=what, code=self._code_of(), rendered=rendered, scope=scope)
 
@@ -308,7 +310,8 @@ class StageRunner:
             path=path,
             stage=stage.name,
             pieces=StagePieces(self.book, path, _behind(path)),
-            chain=lambda model: segment.llm(model, stage.name, self.frame.workflow.default_model),
+            chain=lambda model, quality: segment.llm(model, stage.name, self.frame.workflow.default_model, quality),
+            answered=lambda response: segment.answered(unit.path, response),
             say=lambda message, **data: segment.say(unit.path, message, **data),
             run_workflow=lambda workflow, inputs, below: segment.run_part(self.frame, workflow, inputs, below),
             threads=segment.threads,
@@ -317,6 +320,7 @@ class StageRunner:
             arguments=unit.rendered.arguments,
             params=unit.rendered.params,
             model=unit.rendered.model,
+            quality=unit.rendered.quality,
             folder=self.frame.workflow.folder,
         )
         body = segment.body(stage.key)
@@ -356,6 +360,7 @@ class StageRunner:
     def _end(self, state: str, reason: str) -> None:
         report = self.report
         report.state, report.error = state, reason if state == "failed" else report.error
+        report.chosen = self.segment.chosen(self.path)
         report.seconds = time.monotonic() - (report.begun or time.monotonic())
         shown = "reused" if state == "done" and not self._started else state
         self.segment.emit(

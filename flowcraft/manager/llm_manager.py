@@ -13,17 +13,20 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable, SettingsError
 from flowcraft.events import Bus, Said
+from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.chain import Chain, ChainLabels, Question
 from flowcraft.llm.composer import ChainSpec, Workshop, compose
+from flowcraft.llm.gates import Limiter
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.policies.recording import Recorder
-from flowcraft.llm.ports import CallStore, ModelStatistics
+from flowcraft.llm.ports import ModelStatistics
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
+from flowcraft.llm.stores import Stores
 from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of
-from flowcraft.manager.records import Fan, KeptStore, KeptVerdicts, Sink
+from flowcraft.manager.records import Fan, KeptStore, Sink
 from flowcraft.manager.specs import Options, Wish, policies_of
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatResponse, TextDelta
@@ -65,7 +68,8 @@ class LLMManager:
     """Chains of models by tier, stage or name, made of settings, plugins and statistics.
 
     ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Statistics are
-    kept in the database that settings name, or in ``store``. Every call is handed to ``sinks`` and, as an event, to ``bus``.
+    and all that
+    policies share are kept in the database that settings name, or in ``stores``. Every call is handed to ``sinks`` and, as an event, to ``bus``.
     Made without a running loop, it can be used from one ``asyncio.run`` after the other, and from threads. Use it as an
     async context manager, or call ``aclose``.
     """
@@ -75,7 +79,7 @@ class LLMManager:
         settings: Settings | str | Path | None = None,
         *,
         plugins: Plugins | None = None,
-        store: CallStore | None = None,
+        stores: Stores | None = None,
         statistics: Statistics | None = None,
         sinks: Sequence[Sink] = (),
         bus: Bus | None = None,
@@ -84,8 +88,9 @@ class LLMManager:
         self.plugins = plugins or _discovered(page)
         # A key in the environment whose plugin is not installed configures nothing.
         self.settings = page.with_providers(self.plugins.provider_names())
-        self._store = store or (KeptStore(self.settings.storage) if statistics is None else None)
-        self._statistics = statistics or Statistics(self._store, verdicts=_verdicts_beside(self._store))
+        self._kept = KeptStore(self.settings.storage)
+        self._stores = stores or kept_stores(self._kept)
+        self._statistics = statistics or Statistics(self._stores.calls, verdicts=self._stores.verdicts)
         self._sinks = tuple(sinks)
         self._bus = bus
         self._registered: list[str] = []
@@ -106,8 +111,8 @@ class LLMManager:
         # All are closed, whatever one of them says to that.
         await asyncio.gather(*(provider.aclose() for provider in self._workshop.registry.made()), return_exceptions=True)
         await asyncio.to_thread(self._statistics.close)
-        if isinstance(self._store, KeptStore):
-            self._store.close()
+        self._workshop.limiter.close()
+        self._kept.close()
 
     # -- chains
 
@@ -157,7 +162,14 @@ class LLMManager:
 
     def with_settings(self, settings: Settings) -> LLMManager:
         """Return a manager of the same plugins, statistics and sinks by other settings."""
-        other = LLMManager(settings, plugins=self.plugins, statistics=self._statistics, sinks=self._sinks, bus=self._bus)
+        other = LLMManager(
+            settings,
+            plugins=self.plugins,
+            stores=self._stores,
+            statistics=self._statistics,
+            sinks=self._sinks,
+            bus=self._bus,
+        )
         for name in self._registered:
             other._add_registered(name)
         return other
@@ -224,7 +236,10 @@ class LLMManager:
         """Return every model that settings configure, once each, or those behind the given names of tiers and models."""
         registry = self._workshop.registry
         given = tuple(names)
-        called = models_called(self.settings, registry, given) if given else named_models(self.settings, registry, self._registered)
+        if given:
+            called = models_called(self.settings, registry, given)
+        else:
+            called = named_models(self.settings, registry, self._registered)
         return [replace(model, info=self._workshop.prices.priced(model.info)) for model in called]
 
     def alone(self, name: str, *, task: str = "", timeout: float | None = None) -> Chain:
@@ -251,6 +266,10 @@ class LLMManager:
     def statistics(self, stage: str | None = None, task: str | None = None) -> list[ModelStatistics]:
         """Return the statistics of every model, of the calls of one stage or task if given. Reads the database."""
         return self._statistics.all(stage, task)
+
+    def spending(self) -> list[Spending]:
+        """Return what was spent from each budget so far, what calls under way reserved included. Reads the database."""
+        return list(self._stores.spending.spending())
 
     # -- the seeds' calls
 
@@ -319,6 +338,9 @@ class LLMManager:
             redactor=Redactor(self.settings.secrets),
             warn=self._warn,
             judges=lambda name: self.plugins.judges().get(name),
+            spending=self._stores.spending,
+            limiter=Limiter(self._stores.limits, warn=self._warn),
+            answers=AnswerBook(self._stores.answers, warn=self._warn),
         )
 
     def _add_registered(self, name: str) -> None:
@@ -389,11 +411,6 @@ class LLMManager:
 def _pairs(choice: Choice) -> Models:
     """Return the models of a choice with their roles, the offline one left out."""
     return tuple((role, name) for role, names in choice.roles if role != OFFLINE for name in names)
-
-
-def _verdicts_beside(store: CallStore | KeptStore | None) -> KeptVerdicts | None:
-    """Return where verdicts are kept: in the database that settings name. Who brings a store of calls brings no other."""
-    return KeptVerdicts(store) if isinstance(store, KeptStore) else None
 
 
 def _discovered(settings: Settings) -> Plugins:

@@ -36,12 +36,13 @@ class Options(TypedDict, total=False):
     """What a caller may say of a chain besides its tier, stage and task; all else comes from the tier and from settings.
 
     ``judge`` holds ``model`` and ``criteria``; ``confidence`` is the least confidence of an answer (0 to 1); ``cache`` is a
-    duration, 0 for none; ``continuation`` is what becomes of a stream that was cut. A ``confined`` chain asks no model but its own: it does not escalate, and nobody else judges.
+    duration, 0 for none; ``continuation`` is what becomes of a stream that was cut. A ``confined``
+    chain asks no model but its own: it does not escalate, and nobody else judges.
     """
 
     strategy: str | None
     order: str | None
-    judge: Mapping[str, str] | None
+    judge: Mapping[str, str | None] | None
     confidence: float | None
     cache: str | float | None
     continuation: str | None
@@ -139,7 +140,7 @@ def _capabilities(names: Iterable[str]) -> frozenset[str]:
     return wanted
 
 
-def _judge(given: Mapping[str, str] | None) -> JudgeRules | None:
+def _judge(given: Mapping[str, str | None] | None) -> JudgeRules | None:
     if given is None:
         return None
     unknown = sorted(set(given) - {"model", "criteria"})

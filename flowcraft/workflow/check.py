@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowcraft.errors import Problem
@@ -29,6 +29,10 @@ def _nothing(model: str | None, stage: str, default: str | None, wanted: frozens
     return ""
 
 
+def _none(stage: Stage, default: str | None) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of models and of the environment.
@@ -36,7 +40,8 @@ class Facts:
     ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
-    them can do that, empty when one may. ``short_env`` are environment names whose value is too short to be
+    them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
+    stage's strategy its models cannot carry out. ``short_env`` are environment names whose value is too short to be
     hidden, ``unset_env`` those without a value. These, and models of which
     nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have what they need.
     """
@@ -46,6 +51,7 @@ class Facts:
     model_names: tuple[str, ...] = ()
     aliases: frozenset[str] = frozenset()
     lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
+    doubts: Callable[[Stage, str | None], Sequence[str]] = _none
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
     starting: bool = True
@@ -106,13 +112,26 @@ class _Check:
             yield from wrong
             if any(not problem.warning for problem in wrong):
                 return
+        judge = stage.judge.model if stage.judge is not None else None
+        if judge is not None:
+            unknown = list(named_problem(self.document, ("stages", stage.name, "judge", "model"), judge, self.facts))
+            yield from unknown
+            if any(not problem.warning for problem in unknown):
+                return
         if stage.model is not None and not isinstance(stage.model, str):
             return  # a template: known when the run starts
+        if stage.strategy is not None:
+            for doubt in self.facts.doubts(stage, self.workflow.default_model):
+                yield self.document.problem(self._strategy_at(stage), doubt, warning=True)
         wanted = _wanted(stage)
         lacking = self.facts.lacks(stage.model, stage.name, self.workflow.default_model, wanted) if wanted else ""
         if lacking:
             message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
             yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
+
+    def _strategy_at(self, stage: Stage) -> tuple[str, ...]:
+        own = isinstance(self.document.data, Mapping) and "strategy" in self.document.data["stages"][stage.name]
+        return ("stages", stage.name, "strategy") if own else ("defaults", "strategy")
 
 
 def named_problem(document: Document, path: tuple[str, ...], name: str, facts: Facts) -> Iterator[Problem]:

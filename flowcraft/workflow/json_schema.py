@@ -9,7 +9,7 @@ from typing import Any
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.schema import LANGUAGE_VERSION
 from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, PARAMS
-from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, TOP_KEYS, takes
+from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, STRATEGIES, TOP_KEYS, takes
 
 _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}
 _WHOLE_TEMPLATE = {"type": "string", "pattern": r"^\$\{\{[\s\S]*\}\}$"}
@@ -63,7 +63,7 @@ def _named(of: dict[str, Any]) -> dict[str, Any]:
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "minLength": 1},
-    "strategy": {"enum": ["single"]},
+    "strategy": {"enum": list(STRATEGIES)},
     "params": {
         "type": ["object", "null"],
         "properties": {name: {"anyOf": [{"type": [*kinds, "null"]}, _WHOLE_TEMPLATE]} for name, kinds in PARAMS.items()}
@@ -123,6 +123,16 @@ _STAGE: dict[str, dict[str, Any]] = {
     "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
     "output": {"$ref": "#/$defs/type"},
     "system": {"$ref": "#/$defs/template"},
+    "judge": {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string", "minLength": 1, "description": "A tier, an alias or a model."},
+            "rubric": {"$ref": "#/$defs/template"},
+        },
+        "required": ["rubric"],
+        "additionalProperties": False,
+    },
+    "confidence": {"type": "number", "minimum": 0, "maximum": 1},
     "prompt": {"$ref": "#/$defs/template"},
     "run": {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"},
     "uses": {"type": "string", "minLength": 1},

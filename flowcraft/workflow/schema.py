@@ -38,6 +38,14 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """By what the better one of two answers is chosen, and by whom: a tier, an alias or a model; None: as settings say."""
+
+    rubric: Template
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One question to a model."""
 
@@ -80,7 +88,8 @@ class Stage:
     ``each`` is an expression or a list written in the file (whose leaves may be templates). ``when_per_element`` says that
     ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
     mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``output`` is the type that was written,
-    ``value`` the type of what the stage gives to others (a list with ``each``).
+    ``value`` the type of what the stage gives to others (a list with ``each``). ``strategy`` and ``confidence`` are None where
+    settings decide.
     """
 
     name: str
@@ -94,6 +103,9 @@ class Stage:
     parallel: int | Template = 1
     model: str | Template | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
+    strategy: str | None = None
+    judge: Judge | None = None
+    confidence: float | None = None
     output: Type | None = None
     value: Type = ANY
     timeout: float | Template | None = None

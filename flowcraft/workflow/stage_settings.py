@@ -1,4 +1,4 @@
-"""The settings of a stage that ``defaults`` may hold too: model, strategy, params, timeout, retry, parallel."""
+"""The settings of a stage: those that ``defaults`` may hold too, and those that say how good an answer is wanted."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowcraft.source import did_you_mean
+from flowcraft.source import did_you_mean, listed
 from flowcraft.workflow.reading import Path, Reading, plain_kind
-from flowcraft.workflow.schema import Retry, Value
+from flowcraft.workflow.schema import Judge, Retry, Value
 from flowcraft.workflow.template import OPENING, Template
-from flowcraft.workflow.words import STRATEGIES, later
+from flowcraft.workflow.words import JUDGE_KEYS, STRATEGIES
 
 MOST_PARALLEL = 10_000
 MOST_RETRIES = 1_000
@@ -54,6 +54,9 @@ class StageSettings:
     timeout: float | Template | None = None
     retry: Retry | None = None
     parallel: int | Template | None = None
+    strategy: str | None = None
+    judge: Judge | None = None
+    confidence: float | None = None
 
 
 def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: str) -> StageSettings:
@@ -62,32 +65,72 @@ def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: 
     def given(key: str) -> tuple[Path, Any]:
         return (*base, key), data.get(key)
 
-    if "strategy" in data:
-        _strategy(reading, *given("strategy"))
     return StageSettings(
         model=_model(reading, *given("model"), stage) if "model" in data else None,
         params=_params(reading, *given("params"), stage) if "params" in data else {},
         timeout=_timeout(reading, *given("timeout"), stage) if "timeout" in data else None,
         retry=_retry(reading, *given("retry")) if "retry" in data else None,
         parallel=_parallel(reading, *given("parallel"), stage) if "parallel" in data else None,
+        strategy=_strategy(reading, *given("strategy")) if "strategy" in data else None,
+        judge=_judge(reading, *given("judge"), stage) if "judge" in data else None,
+        confidence=_confidence(reading, *given("confidence")) if "confidence" in data else None,
     )
 
 
-def _strategy(reading: Reading, path: Path, data: Any) -> None:
-    if data == "single":
-        return
+def _strategy(reading: Reading, path: Path, data: Any) -> str | None:
     if data in STRATEGIES:
-        reading.problem(path, later(str(data)), "write single")
-        return
-    hint = did_you_mean(str(data), STRATEGIES) or "write single"
-    reading.problem(path, f"unknown strategy '{data}'", hint)
+        return str(data)
+    hint = did_you_mean(str(data), STRATEGIES) or f"the strategies are: {listed(STRATEGIES)}"
+    told = f"unknown strategy '{data}'" if isinstance(data, str) else f"'strategy' must be a name, not {plain_kind(data)}"
+    reading.problem(path, told, hint)
+    return None
+
+
+def _judge(reading: Reading, path: Path, data: Any, stage: str) -> Judge | None:
+    if not isinstance(data, Mapping):
+        reading.problem(path, f"'judge' must be a mapping, not {plain_kind(data)}", "write judge: {rubric: what counts}")
+        return None
+    reading.choose(path, data, JUDGE_KEYS, "'judge'")
+    model = _name(reading, (*path, "model"), data["model"]) if "model" in data else None
+    if "rubric" not in data:
+        reading.problem(path, "'judge' lacks 'rubric'", "write judge: {rubric: what counts}", key=True)
+        return None
+    rubric = reading.template((*path, "rubric"), data["rubric"], "judge", stage)
+    if rubric is not None and not rubric.source.strip():
+        reading.problem((*path, "rubric"), "the rubric is empty", "say what makes an answer the better one", key=True)
+    return None if rubric is None else Judge(rubric=rubric, model=model)
+
+
+def _confidence(reading: Reading, path: Path, data: Any) -> float | None:
+    if isinstance(data, Mapping):
+        reading.problem(path, "the mapping form of 'confidence' is not carried out yet", "write a number from 0 to 1")
+    elif isinstance(data, bool) or not isinstance(data, int | float):
+        reading.problem(path, f"'confidence' must be a number from 0 to 1, not {plain_kind(data)}")
+    elif not 0 <= data <= 1:
+        hint = f"write {data / 100:g}" if 1 < data <= 100 else ""
+        reading.problem(path, f"'confidence' must be from 0 to 1, not {data:g}", hint)
+    else:
+        return float(data)
+    return None
+
+
+def check_judge(reading: Reading, path: Path, settings: StageSettings) -> None:
+    """Refuse a judge that would have nothing to judge by what the file says."""
+    judged = settings.strategy not in ("single", "hedge") or settings.confidence is not None
+    if settings.judge is not None and not judged:
+        message = f"'judge' has nothing to choose from with strategy {settings.strategy}"
+        reading.problem((*path, "judge"), message, "it goes with strategy: best_of_two", key=True)
 
 
 def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Template | None:
     if _has_template(data) and stage:
         return reading.template(path, data, "model", stage)
+    return _name(reading, path, data)
+
+
+def _name(reading: Reading, path: Path, data: Any) -> str | None:
     name = reading.plain(path, data, "'model'")
-    if isinstance(data, str) and not name.strip():
+    if isinstance(data, str) and not data.strip():
         reading.problem(path, "'model' is empty", "name a tier, an alias or a model")
     return name or None
 

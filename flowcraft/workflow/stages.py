@@ -16,7 +16,7 @@ from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Body, Plugin, Prompt, Retry, Run, Stage, Uses, Value, Workflow
 from flowcraft.workflow.signatures import Signature
-from flowcraft.workflow.stage_settings import StageSettings, read_settings
+from flowcraft.workflow.stage_settings import StageSettings, check_judge, read_settings
 from flowcraft.workflow.template import Template
 from flowcraft.workflow.types import Type
 from flowcraft.workflow.words import (
@@ -106,11 +106,13 @@ class StageReader:
         if draft is None:
             return None
         body, uses, signature = draft
+        completed = self.with_defaults(settings, key, flow["each"] is not None)
+        check_judge(self.reading, path, completed)
         return Draft(
             name=name,
             key=key,
             body=body,
-            settings=self.with_defaults(settings, key, flow["each"] is not None),
+            settings=completed,
             with_=self.arguments(path, data, name) if takes("with", key, self.takes) else {},
             output=self.output(path, data, key),
             uses=uses,
@@ -173,6 +175,9 @@ class StageReader:
             timeout=own.timeout if own.timeout is not None or not timed else defaults.timeout,
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,
+            strategy=own.strategy or (defaults.strategy if takes("strategy", body, self.takes) else None),
+            judge=own.judge,
+            confidence=own.confidence,
         )
 
     def flow(self, path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -296,6 +301,9 @@ def finished(draft: Draft, *, depends: tuple[str, ...], mentions: frozenset[str]
         parallel=draft.settings.parallel if draft.settings.parallel is not None else 1,
         model=draft.settings.model,
         params=draft.settings.params,
+        strategy=draft.settings.strategy,
+        judge=draft.settings.judge,
+        confidence=draft.settings.confidence,
         output=draft.output,
         value=value,
         timeout=draft.settings.timeout,

@@ -29,6 +29,7 @@ LATER_TOP_KEYS = frozenset({"agents", "mcp", "finally"})
 """Words of the language that are refused until they are carried out."""
 
 DEFAULT_KEYS = ("model", "strategy", "params", "timeout", "retry", "parallel")
+JUDGE_KEYS = ("model", "rubric")
 BUDGET_KEYS = ("usd", "calls", "tokens", "time")
 STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
 
@@ -47,9 +48,7 @@ LATER_STAGE_KEYS = frozenset(
         "stages",
         "until",
         "max",
-        "judge",
         "cache",
-        "confidence",
         "attach",
         "tools",
         "choices",
@@ -82,7 +81,17 @@ STAGE_KEYS: Mapping[str, StageKey] = {
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
     ),
     "system": StageKey(description="The system message; a template, or {file: path}.", bodies=frozenset({"prompt"})),
-    "strategy": StageKey(description="How the question is asked: single.", bodies=frozenset({"prompt"})),
+    "strategy": StageKey(
+        description="How models work together: single, best_of_two, cascade, hedge; without it, as settings say.",
+        bodies=frozenset({"prompt"}),
+    ),
+    "judge": StageKey(
+        description="Who decides which answer is the better one, and by what: {model, rubric}.", bodies=frozenset({"prompt"})
+    ),
+    "confidence": StageKey(
+        description="0 to 1: answers below it are asked again, then given to the expensive models.",
+        bodies=frozenset({"prompt"}),
+    ),
 }
 
 

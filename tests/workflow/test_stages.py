@@ -153,15 +153,7 @@ def test_section_for_later_is_refused_by_name(folder, word):
     ]
 
 
-@pytest.mark.parametrize("strategy", ["best_of_two", "cascade", "hedge"])
-def test_strategies_for_later_are_refused_by_name(folder, strategy):
-    assert (
-        f"'{strategy}' is a word of the language"
-        in folder.messages(f"stages: {{a: {{prompt: hello, strategy: {strategy}}}}}\n")[0]
-    )
-
-
-def test_unknown_strategy_is_told_from_one_for_later(folder):
+def test_the_nearest_strategy_is_named(folder):
     (problem,) = folder.problems("stages: {a: {prompt: hello, strategy: cascad}}\n")
 
     assert problem.message == "unknown strategy 'cascad'"

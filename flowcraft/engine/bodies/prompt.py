@@ -27,7 +27,7 @@ class PromptBody(StageBody):
     """Asks the stage's chain once; the answer is text, or a value of the stage's output type."""
 
     key: ClassVar[str] = "prompt"
-    takes: ClassVar[frozenset[str]] = frozenset({"output", "model", "params", "system"})
+    takes: ClassVar[frozenset[str]] = frozenset({"output", "model", "params", "system", "strategy", "judge", "confidence"})
 
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Ask and return the answer."""
@@ -42,6 +42,7 @@ class PromptBody(StageBody):
             **request_params(context.params),
         )
         response = await context.llm().chat(request)
+        context.answered(response)
         return response.text if wants_text else response.parsed
 
 
