@@ -27,7 +27,9 @@ def names(found: Any) -> str:
     return "".join(link.info.model for link in found)
 
 
-def called(model: str, seconds: float = 1.0, number: int = 1, stage: str = "", task: str = "", **attempt: Any) -> list[CallRecord]:
+def called(
+    model: str, seconds: float = 1.0, number: int = 1, stage: str = "", task: str = "", **attempt: Any
+) -> list[CallRecord]:
     made = Attempt(**{"model": model, "provider": "p", "role": "primary", "seconds": seconds, **attempt})
     return [CallRecord(id=f"{model}{seconds}{index}", attempt=made, stage=stage, task=task) for index in range(number)]
 
@@ -154,6 +156,7 @@ async def test_the_order_is_asked_for_at_every_answer_and_within_roles_alone(sta
     for model, seconds in {"a": 9.0, "b": 1.0, "c": 0.1, "d": 0.01}.items():
         for record in called(model, seconds, 30, provider="fake"):
             statistics.record(record)
+    stage.shop.random.seed(1)
     assert [(await stage.chain.chat("hi")).text for _ in range(20)].count("b") >= 18
 
 
