@@ -82,7 +82,7 @@ def refusal(full: Spending, rules: BudgetRules, amount: float, now: float) -> st
         name = f"the workflow's budget, {full.unit}"
     where = {"run": "in this run", "day": "today (UTC)", "key": f"today (UTC) by key {full.scope.split(':')[1]!r}"}[period]
     unit = full.unit.upper() if full.unit == "usd" else full.unit
-    told = f"{name}: {figure(full.spent)} of {figure(full.limit)} {unit} spent {where}"
+    told = f"{name}: {figure(full.spent)} of {figure(full.limit)} {unit} spent or reserved {where}"
     told += f"; this call may cost up to {figure(amount)}" if full.unit != "calls" else ""
     return f"{told}; {_frees(period, now)}"
 

@@ -19,7 +19,7 @@ from flowcraft.llm.composer import ChainSpec, Workshop, compose
 from flowcraft.llm.gates import Limiter
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.policies.recording import Recorder
-from flowcraft.llm.ports import ModelStatistics
+from flowcraft.llm.ports import ModelStatistics, Spending
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
@@ -28,6 +28,7 @@ from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of
 from flowcraft.manager.records import Fan, KeptStore, Sink
 from flowcraft.manager.specs import Options, Wish, policies_of
+from flowcraft.manager.stores import kept_stores
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatResponse, TextDelta
 from flowcraft.plugin.hooks import Preset
@@ -67,9 +68,9 @@ class FastestModel:
 class LLMManager:
     """Chains of models by tier, stage or name, made of settings, plugins and statistics.
 
-    ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Statistics are
-    and all that
-    policies share are kept in the database that settings name, or in ``stores``. Every call is handed to ``sinks`` and, as an event, to ``bus``.
+    ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Statistics,
+    spending, limits and kept answers are in the database that settings name, or in ``stores``. Every call is handed to
+    ``sinks`` and, as an event, to ``bus``.
     Made without a running loop, it can be used from one ``asyncio.run`` after the other, and from threads. Use it as an
     async context manager, or call ``aclose``.
     """
@@ -262,6 +263,21 @@ class LLMManager:
             params=self.settings.llm.params.request(),
         )
         return compose(spec, self._workshop)
+
+    async def warm(self, providers: Iterable[str], timeout: float) -> None:
+        """Load what providers need and connect to them, for ``timeout`` seconds at most.
+
+        What fails here is not told: a call will tell it better.
+        """
+        registry = self._workshop.registry
+
+        async def one(name: str) -> None:
+            provider = registry.source(name).get()
+            await provider.prepare()
+            await provider.health()
+
+        work = [asyncio.wait_for(one(name), timeout) for name in dict.fromkeys(providers)]
+        await asyncio.gather(*work, return_exceptions=True)
 
     def statistics(self, stage: str | None = None, task: str | None = None) -> list[ModelStatistics]:
         """Return the statistics of every model, of the calls of one stage or task if given. Reads the database."""

@@ -60,6 +60,7 @@ class KeptStore:
         self._url = url
         self._lock = threading.Lock()
         self._database: Any = None
+        self._stores: dict[str, Any] = {}
 
     def _opened(self) -> CallStore:
         from flowcraft.storage import SqlCallStore
@@ -74,6 +75,17 @@ class KeptStore:
             if self._database is None:
                 self._database = Database(self._url)
             return self._database
+
+    def store(self, name: str) -> Any:
+        """Return the store that ``storage`` calls ``name``, made once as long as the database is open."""
+        from flowcraft import storage
+
+        database = self.database()
+        with self._lock:
+            store = self._stores.get(name)
+            if store is None:
+                store = self._stores[name] = getattr(storage, name)(database)
+            return store
 
     def add(self, records: Sequence[CallRecord]) -> None:
         """Store records in one transaction."""
@@ -93,3 +105,4 @@ class KeptStore:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+                self._stores.clear()
