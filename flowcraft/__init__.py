@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flowcraft.app import FlowCraft as FlowCraft
     from flowcraft.app import RunResult as RunResult
+    from flowcraft.diagnostics import LLMTestRunner as LLMTestRunner
     from flowcraft.errors import FlowCraftError as FlowCraftError
     from flowcraft.manager import LLMManager as LLMManager
     from flowcraft.plugin import ChatRequest as ChatRequest
@@ -26,6 +27,7 @@ _PUBLIC = {
     "FlowCraft": "flowcraft.app",
     "FlowCraftError": "flowcraft.errors",
     "LLMManager": "flowcraft.manager",
+    "LLMTestRunner": "flowcraft.diagnostics",
     "Message": "flowcraft.plugin",
     "RunResult": "flowcraft.app",
     "Settings": "flowcraft.settings",

@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.models import models
+from flowcraft.cli.models_test import try_models
 from flowcraft.cli.options import open_flowcraft
 from flowcraft.cli.plugins import plugins
 from flowcraft.cli.run import run as run_command
@@ -38,6 +39,7 @@ def build() -> typer.Typer:
     app.command()(validate)
     app.command()(schema)
     app.command()(settings)
+    models.command("test")(try_models)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
     app.add_typer(runs, name="runs")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flowcraft.attempts import Usage
@@ -211,12 +211,11 @@ def _price(named: Mapping[str, Decimal | TieredPrices], start: int) -> Price:
     """Return the price of an input of more than ``start`` tokens."""
 
     def rate(key: str) -> float | None:
-        value = named.get(key)
+        value: Any = named.get(key)
         if value is None:
             return None
-        base, tiers = getattr(value, "base", value), getattr(value, "tiers", ())
-        reached = [tier.price for tier in tiers if tier.start <= start]
-        return float(reached[-1] if reached else base)
+        reached = [tier.price for tier in getattr(value, "tiers", ()) if tier.start <= start]
+        return float(reached[-1] if reached else getattr(value, "base", value))
 
     return Price(
         input=rate("input_mtok") or 0.0,

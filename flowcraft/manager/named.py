@@ -1,0 +1,95 @@
+"""Every model that settings configure, once each, whatever they call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from flowcraft.errors import SettingsError
+from flowcraft.llm.registry import Registry
+from flowcraft.plugin.capabilities import ModelInfo
+from flowcraft.settings import Settings, tier_names
+
+OFFLINE = "offline"
+
+Pairs = Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedModel:
+    """A model as settings name it, the roles and tiers that it stands in, and why it cannot be asked, if so."""
+
+    name: str
+    info: ModelInfo
+    roles: tuple[str, ...] = ()
+    skip: str = ""
+
+
+def named_models(settings: Settings, registry: Registry, registered: Iterable[str]) -> list[NamedModel]:
+    """Return what roles, tiers and sections name, in that order; a provider that none of them names has its default model.
+
+    Models that only a plugin's preset lists are not among them, nor is ``offline``.
+    """
+    found = _each_once(registry, [*_of_chains(settings), *_of_sections(settings)])
+    taken = {model.info.provider for model in found}
+    providers = [*registered, *settings.providers, *settings.configured_providers()]
+    spare = [("", name) for name in dict.fromkeys(providers) if name not in taken]
+    return _merged([*found, *_each_once(registry, spare)])
+
+
+def models_called(settings: Settings, registry: Registry, names: Iterable[str]) -> list[NamedModel]:
+    """Return the models behind some names of tiers, aliases and models."""
+    tiers = tier_names(settings)
+    pairs = [pair for name in names for pair in (_of_chain(settings, name) if name in tiers else [("", name)])]
+    return _each_once(registry, pairs)
+
+
+def _of_chains(settings: Settings) -> list[tuple[str, str]]:
+    llm = settings.llm
+    chains = [pair for name in ("default", "expensive", *llm.tiers) for pair in _of_chain(settings, name)]
+    repair = llm.structured.repair_model
+    mender = [("repair", repair)] if repair and repair not in tier_names(settings) else []
+    roles = [(role, name) for role, names in llm.model_roles.listed() for name in names]
+    default = [("default", llm.default_model)] if llm.default_model else []
+    return [*chains, *roles, *default, *mender, *(("", name) for name in llm.aliases.values())]
+
+
+def _of_chain(settings: Settings, tier: str) -> list[tuple[str, str]]:
+    return [(role, name) for role, names in settings.chain_for(model=tier).roles if role != OFFLINE for name in names]
+
+
+def _of_sections(settings: Settings) -> list[tuple[str, str]]:
+    return [("", f"{name}:{model}") for name, section in settings.providers.items() for model in section.models]
+
+
+def _each_once(registry: Registry, pairs: Pairs) -> list[NamedModel]:
+    return _merged(_found(registry, role, name) for role, name in pairs)
+
+
+def _merged(models: Iterable[NamedModel]) -> list[NamedModel]:
+    merged: dict[str, NamedModel] = {}
+    for model in models:
+        if model.info.offline:
+            continue
+        known = merged.get(model.info.id)
+        if known is None:
+            merged[model.info.id] = model
+        else:
+            merged[model.info.id] = replace(known, roles=tuple(dict.fromkeys([*known.roles, *model.roles])))
+    return list(merged.values())
+
+
+def _found(registry: Registry, role: str, name: str) -> NamedModel:
+    roles = (role,) if role else ()
+    try:
+        found = registry.find(name)
+    except SettingsError as error:
+        provider = name.partition(":")[0]
+        return NamedModel(name=name, info=ModelInfo(model=name, provider=provider), roles=roles, skip=_first_line(error))
+    if found.source is not None and ":" in name and registry.find(found.info.model).info.id == found.info.id:
+        name = found.info.model  # the shorter name means the same
+    return NamedModel(name=name, info=found.info, roles=roles, skip=found.skip)
+
+
+def _first_line(error: SettingsError) -> str:
+    return str(error).partition("\n")[0]
