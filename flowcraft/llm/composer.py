@@ -108,6 +108,15 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     )
 
 
+def cast(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> tuple[Sequence[Link], Sequence[Seat], Sequence[Link]]:
+    """Return who else takes part in a chain's strategy: who may contest, who may judge, who answers instead of ``links``."""
+    if spec.policies.strategy == "best_of_two":
+        contestants = _contestants(links)
+        return (contestants, _seats(spec, shop), ()) if len(contestants) > 1 else ((), (), ())
+    escalation = _escalation(links, spec, shop, None) if spec.policies.measures else None
+    return (), (), () if escalation is None else escalation.links
+
+
 def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     """Put around a strategy what concerns whole answers: continuation, then the cache, outermost."""
     if spec.policies.continuation != "fail":
@@ -223,11 +232,17 @@ def _seats(spec: ChainSpec, shop: Workshop) -> Sequence[Seat]:
     ]
 
 
+def _scorers(spec: ChainSpec, shop: Workshop) -> Sequence[Seat]:
+    """Return who may score an answer: those who judge two, but for a plugin's judge, who only compares."""
+    judge = spec.policies.judge
+    if judge.model and shop.judges(judge.model) is not None:
+        spec = replace(spec, policies=replace(spec.policies, judge=replace(judge, model=None)))
+    return _seats(spec, shop)
+
+
 def _cascade(cheap: LLM, links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> Cascade:
     rules = spec.policies.cascade
-    scorer = Scorer(
-        _judges(links, spec, shop), links, shop.recorder, criteria=spec.policies.judge.criteria, timeout=spec.timeout
-    )
+    scorer = Scorer(_scorers(spec, shop), links, shop.recorder, criteria=spec.policies.judge.criteria, timeout=spec.timeout)
     gauge = Gauge(_single(links, spec, shop), scorer, links, shop.recorder)
     key: Literal["strategy", "confidence"] = "strategy" if spec.policies.strategy == "cascade" else "confidence"
     return Cascade(
@@ -252,14 +267,6 @@ def _escalation(links: Sequence[Link], spec: ChainSpec, shop: Workshop, mender: 
 
 def _first(links: Sequence[Link]) -> Link | None:
     return next((link for link in links if link.llm is not None and not link.info.offline), None)
-
-
-def _judges(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> Sequence[Link]:
-    """Return who may judge an answer of ``links``: the model that is named, else duplicates, first reserve, first fallback."""
-    if spec.policies.judge.model:
-        return _links(replace(spec, models=(("judge", spec.policies.judge.model),), allow=None), shop, None)
-    roles = {role: [link for link in links if link.role == role and link.llm is not None] for role in ROLES_OF_JUDGES}
-    return [*roles["duplicate"], *roles["reserve"][:1], *roles["fallback"][:1]]
 
 
 def _order(spec: ChainSpec, shop: Workshop) -> Order | None:

@@ -94,6 +94,15 @@ class Ruling:
     unjudged: str = ""
 
 
+def fit(seats: Sequence[Seat], contestants: Sequence[ModelInfo], scope: Scope, now: float) -> Seat | None:
+    """Return who of ``seats`` judges these contestants at ``now`` (the loop's clock); None where nobody can."""
+    ids = {info.id for info in contestants}
+    able = [seat for seat in seats if seat.info.id not in ids and seat.may(scope, now)]
+    families = {info.family for info in contestants} - {""}
+    others = [seat for seat in able if seat.named or seat.info.family not in families]
+    return next(iter([*others, *able]), None)
+
+
 class Jury:
     """Compares two answers by the first judge that is fit, in both orders at once.
 
@@ -109,12 +118,7 @@ class Jury:
 
     def judge(self, contestants: Sequence[ModelInfo], scope: Scope) -> Seat | None:
         """Return who judges these contestants; None where nobody can."""
-        now = asyncio.get_running_loop().time()
-        ids = {info.id for info in contestants}
-        able = [seat for seat in self.seats if seat.info.id not in ids and seat.may(scope, now)]
-        families = {info.family for info in contestants} - {""}
-        others = [seat for seat in able if seat.named or seat.info.family not in families]
-        return next(iter([*others, *able]), None)
+        return fit(self.seats, contestants, scope, asyncio.get_running_loop().time())
 
     async def rule(self, seat: Seat, request: ChatRequest, first: ChatResponse, second: ChatResponse) -> Ruling:
         """Return the verdict on two answers to ``request``; what keeps the judge from one is told in ``unjudged``."""
@@ -175,9 +179,8 @@ class LLMJudge:
 
     def _messages(self, request: ChatRequest, first: ChatResponse, second: ChatResponse) -> tuple[Message, ...]:
         shown = {"QUESTION": question_text(request), "ANSWER A": answer_text(first), "ANSWER B": answer_text(second)}
-        mark = _mark(shown.values())
-        exhibits = "\n\n".join(f"[{name} {mark}]\n{text}\n[END OF {name} {mark}]" for name, text in shown.items())
-        return Message.system(_TASK.format(criteria=self._criteria, mark=mark)), Message.user(exhibits)
+        mark, text = exhibits(shown)
+        return Message.system(_TASK.format(criteria=self._criteria, mark=mark)), Message.user(text)
 
 
 async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:
@@ -228,6 +231,12 @@ def _part(part: Part) -> Iterator[str]:
         yield f"({type(part).__name__.lower()}, not shown)"
     elif not isinstance(part, Reasoning):
         yield f"({type(part).__name__}, not shown)"
+
+
+def exhibits(shown: Mapping[str, str]) -> tuple[str, str]:
+    """Return the mark that sets other people's texts apart, and these by their names, each between two lines that hold it."""
+    mark = _mark(shown.values())
+    return mark, "\n\n".join(f"[{name} {mark}]\n{text}\n[END OF {name} {mark}]" for name, text in shown.items())
 
 
 def _mark(texts: Collection[str]) -> str:

@@ -150,7 +150,7 @@ class Statistics:
         """Take in what other processes saved, on a thread, if it is time to. A store that fails changes nothing."""
         if self._stale():
             try:
-                await asyncio.to_thread(self._reread)
+                await asyncio.to_thread(self.reread)
             except FlowCraftError as error:
                 logging.getLogger("flowcraft").warning("call records cannot be read for now: %s", error)
 
@@ -161,7 +161,7 @@ class Statistics:
 
     def median(self, provider: str, model: str) -> float | None:
         """Return the median of the seconds that the model's last answers took; None without any. May read the store."""
-        self._reread()
+        self.reread()
         with self._lock:
             known = self._models.get((provider, model))
             return percentile(known.times, 0.5) if known is not None else None
@@ -234,8 +234,8 @@ class Statistics:
             return False
         return self._read is None or self._clock() - self._read >= REREAD
 
-    def _reread(self) -> None:
-        """Take in what the store holds of other processes and earlier days, at most every few seconds."""
+    def reread(self) -> None:
+        """Take in what the store holds of other processes and earlier days, at most every few seconds. Raises StoreError."""
         if not self._stale():
             return
         self._read = self._clock()

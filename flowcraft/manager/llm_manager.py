@@ -24,6 +24,7 @@ from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models
 from flowcraft.llm.statistics import Statistics
 from flowcraft.llm.stores import Stores
+from flowcraft.llm.why import Decision, explained
 from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of
 from flowcraft.manager.records import Fan, KeptStore, Sink
@@ -283,6 +284,23 @@ class LLMManager:
         """Return the statistics of every model, of the calls of one stage or task if given. Reads the database."""
         return self._statistics.all(stage, task)
 
+    def why(
+        self,
+        tier_or_model: str | None = None,
+        *,
+        stage: str | None = None,
+        task: str | None = None,
+        **options: Unpack[Options],
+    ) -> Decision:
+        """Return in which order the chain for these arguments, those of ``llm``, asks its models now, and why.
+
+        Reads the database. Raises SettingsError where a provider's settings are wrong, StoreError.
+        """
+        chain = self.llm(tier_or_model, stage=stage, task=task, **options)
+        self._statistics.reread()
+        spec = self._spec(Wish.of(tier_or_model, stage, task, options))
+        return explained(chain, spec, self._workshop, _now())
+
     def spending(self) -> list[Spending]:
         """Return what was spent from each budget so far, what calls under way reserved included. Reads the database."""
         return list(self._stores.spending.spending())
@@ -309,14 +327,21 @@ class LLMManager:
         )
 
     def get_fastest_model(self) -> FastestModel:
-        """Return the model of the default chain with the least median time; without data, the first that can be asked."""
+        """Return the model of the default chain that is expected to take least until it has answered.
+
+        What a failure costs is part of that. It rests on what ``order: fastest`` knows, but nothing is drawn: asked twice, it
+        says the same. Without any answer so far, it is the first model that can be asked.
+        """
         links = [link for link in self.llm().links if link.llm is not None] or list(self.llm().links)
         if not links:
             raise SettingsError("no model is configured; set a key in the environment or name a model in settings")
-        medians = {link.info.id: self._statistics.median(link.info.provider, link.info.model) for link in links}
-        timed = [link for link in links if medians[link.info.id] is not None and not link.info.offline]
-        best = min(timed, key=lambda link: medians[link.info.id] or 0.0, default=links[0])
-        return FastestModel(name=best.info.model, provider=best.info.provider, response_time=medians[best.info.id])
+        keys = [(link.info.provider, link.info.model) for link in links if not link.info.offline]
+        self._statistics.reread()
+        known = self._statistics.speed(keys)
+        expected = zip(keys, known.models, known.expected(), strict=True)
+        timed = {key: what.until_answer for key, model, what in expected if what is not None and model.answers > 0}
+        provider, name = min(timed, key=timed.__getitem__, default=(links[0].info.provider, links[0].info.model))
+        return FastestModel(name=name, provider=provider, response_time=self._statistics.median(provider, name))
 
     async def chat_completion(self, messages: Question, stage_name: str | None = None, **params: Any) -> ChatResponse:
         """Answer by the chain that settings give to the stage."""
@@ -365,10 +390,14 @@ class LLMManager:
         self._chains.clear()
 
     def _composed(self, wish: Wish) -> Chain:
+        spec = self._spec(wish)
+        return compose(spec, self._workshop, self._mender(spec))
+
+    def _spec(self, wish: Wish) -> ChainSpec:
         llm = self.settings.llm
         choice = self.settings.chain_for(model=wish.name, stage=wish.stage)
         policies = policies_of(self.settings, llm.tiers.get(choice.tier), wish, self._escalation(choice, wish))
-        spec = ChainSpec(
+        return ChainSpec(
             models=self._models(choice),
             labels=ChainLabels(tier=choice.tier, stage=wish.stage or "", task=wish.task or "", strategy=policies.strategy),
             timeout=llm.timeout,
@@ -381,7 +410,6 @@ class LLMManager:
             require=wish.require,
             allow=wish.allow,
         )
-        return compose(spec, self._workshop, self._mender(spec))
 
     def _escalation(self, choice: Choice, wish: Wish) -> Models:
         """Return the models that answer where a cheap one is not sure: tier ``expensive``, unless it is that tier itself."""
@@ -427,6 +455,14 @@ class LLMManager:
 def _pairs(choice: Choice) -> Models:
     """Return the models of a choice with their roles, the offline one left out."""
     return tuple((role, name) for role, names in choice.roles if role != OFFLINE for name in names)
+
+
+def _now() -> float:
+    """Return the time by the clock of the loop, which breakers go by, or by the one that loops mostly have."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
 
 
 def _discovered(settings: Settings) -> Plugins:
