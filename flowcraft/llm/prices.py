@@ -157,7 +157,8 @@ class _Rates:
         self._takes_input, self._gives_output = "input_mtok" in named, "output_mtok" in named
         self._per_request = "requests_kcount" in named
         self._reasons = "output_reasoning_mtok" in named
-        self._sounds = any("audio" in key for key in named)
+        self._hears, self._speaks = "input_audio_mtok" in named, "output_audio_mtok" in named
+        self._sounds = self._hears or self._speaks
         starts = {tier.start for value in named.values() for tier in getattr(value, "tiers", ())}
         self._steps = tuple((start, _price(named, start)) for start in sorted({-1, *starts}, reverse=True))
 
@@ -184,8 +185,11 @@ class _Rates:
         if not (self._sounds and usage.audio):
             return self._by_list(usage)
         # Our count of audio tokens does not say who spoke. Mostly only one of them can have.
-        heard = self._by_list(usage, input_audio_tokens=usage.audio) if usage.audio <= usage.input else None
-        said = self._by_list(usage, output_audio_tokens=usage.audio) if usage.audio <= usage.output else None
+        may_hear, may_speak = self._hears and usage.audio <= usage.input, self._speaks and usage.audio <= usage.output
+        # What was cached is text as far as it can be.
+        cached = max(0, usage.cached - (usage.input - usage.audio))
+        heard = self._by_list(usage, input_audio_tokens=usage.audio, cache_audio_read_tokens=cached) if may_hear else None
+        said = self._by_list(usage, output_audio_tokens=usage.audio, cache_audio_read_tokens=0) if may_speak else None
         if heard is None or said is None or heard == said:
             return heard if said is None else said
         return None
