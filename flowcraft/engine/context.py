@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.plugin.chat import ChatResponse, OutputSpec
+from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 
 if TYPE_CHECKING:
@@ -18,11 +18,33 @@ if TYPE_CHECKING:
 RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
 
 
+class Placed:
+    """An LLM whose calls belong to one stage of one run: counted there, paid from its budget, over by its end."""
+
+    def __init__(self, llm: LLM, scope: Scope) -> None:
+        self._llm = llm
+        self._scope = scope
+
+    async def chat(self, request: ChatRequest) -> ChatResponse:
+        """Answer ``request``."""
+        return await self._llm.chat(self._placed(request))
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Answer ``request`` as events."""
+        return self._llm.stream(self._placed(request))
+
+    def _placed(self, request: ChatRequest) -> ChatRequest:
+        own, given = self._scope, request.scope
+        ends = [end for end in (own.deadline, given.deadline) if end is not None]
+        return request.within(run=own.run, path=own.path, stage=own.stage, budget=own.budget, deadline=min(ends, default=None))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One go of one stage or element, as its body sees it. ``deadline`` is the latest end on the loop's clock.
 
-    ``arguments`` is the rendered ``with``, ``params`` the rendered ``params``; ``folder`` is that of the workflow file.
+    ``budget`` is what the run may spend by its own file. ``arguments`` is the rendered ``with``, ``params`` the rendered
+    ``params``; ``folder`` is that of the workflow file.
     ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
     ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run.
     """
@@ -43,10 +65,13 @@ class Context:
     model: str | None = None
     quality: Quality = field(default_factory=Quality)
     folder: str = ""
+    budget: Mapping[str, float] = field(default_factory=dict)
 
     def llm(self, model: str | None = None) -> LLM:
         """Return the chain of this stage, or that of a tier, alias or model."""
-        return self.chain(self.model, self.quality) if model is None else self.chain(model, Quality())
+        chain = self.chain(self.model, self.quality) if model is None else self.chain(model, Quality())
+        scope = Scope(run=self.run, path=self.path, stage=self.stage, deadline=self.deadline, budget=self.budget)
+        return Placed(chain, scope)
 
     def emit(self, message: str, **data: Any) -> None:
         """Let those who watch the run know."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from flowcraft.engine.stage import StageRunner
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import TOLERANT, stored
 from flowcraft.engine.writer import Writer
-from flowcraft.errors import RunDiverged, RunFenced, StageFailed
+from flowcraft.errors import BudgetExceeded, RunDiverged, RunFenced, StageFailed
 from flowcraft.events import AnswerChosen, Bus, Event, RunFinished, RunStarted, Said
 from flowcraft.plugin.chat import ChatResponse
 from flowcraft.plugin.llm import LLM
@@ -61,10 +61,12 @@ class Segment:
         self.threads = desk.threads
         self.book = PieceBook(start.run.id, start.run.epoch, start.pieces, desk.writer, job.redactor)
         self.root = Frame(workflow=job.workflow, inputs=job.inputs)
+        self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.cancelled = False
         self.ended = threading.Event()
         self._gaps = desk.owner.gaps
         self._offline = False
+        self._lost = 0.0
         self._next_event = start.next_event
         self._said: set[str] = set()
         self._spent: dict[str, Spent] = {}
@@ -109,15 +111,28 @@ class Segment:
 
     async def _carry(self) -> tuple[str, Any, str]:
         try:
-            await self._walk(self.root)
+            await self._in_time(self._walk(self.root))
             if self.root.failure is not None:
                 return "failed", None, f"stage {self.root.failure.stage}: {self.root.failure}"
             for name, report in self.root.reports.items():
                 if report.state not in ("done", "skipped", "failed"):
                     return "failed", None, f"stage {name} did not come to an end"
             return "done", self._outputs(self.root), ""
-        except (RunDiverged, ExpressionError, StageFailed) as error:
+        except (BudgetExceeded, RunDiverged, ExpressionError, StageFailed) as error:
             return "failed", None, self.job.redactor.text(str(error))
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """Carry ``work`` out in the time that the run may take by its own file; raise BudgetExceeded."""
+        limit = self.job.workflow.budget.get("time")
+        taken = self.run_row.seconds + self._lost
+        try:
+            async with asyncio.timeout(None if limit is None else limit - taken) as clock:
+                await work
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            message = f"the workflow's budget, time: the run has taken all of its {limit:g} s; raise it and run again"
+            raise BudgetExceeded(message) from None
 
     async def _walk(self, frame: Frame) -> None:
         def settle(stage: Stage) -> Any:
@@ -294,7 +309,9 @@ class Segment:
         if any(stage.mentions_run for stage in self.job.workflow.stages.values()):
             for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
                 self._note(row.path, row.attempt)
-        for event in await self.threads.run(lambda: self.desk.store.events(self.run_row.id)):
+        events = await self.threads.run(lambda: self.desk.store.events(self.run_row.id))
+        self._lost = lost_seconds(events)
+        for event in events:
             if event.kind == AnswerChosen.kind:
                 told = json.loads(event.data)
                 self._choose(told["path"], told["model"])
@@ -304,6 +321,19 @@ def stage_of(path: str) -> str:
     """Return the path of the stage that something at ``path`` belongs to: without its element and its go."""
     group, slash, last = path.rpartition("/")
     return group + slash + last.partition("[")[0].partition("~")[0]
+
+
+def lost_seconds(events: Iterable[EventRow]) -> float:
+    """Return for how long segments ran that were killed: as long as they told something. The run's own seconds lack these."""
+    lost, begun, last = 0.0, None, 0.0
+    for event in events:
+        if event.kind == RunStarted.kind:
+            lost += 0.0 if begun is None else last - begun
+            begun = event.time
+        elif event.kind == RunFinished.kind:
+            begun = None
+        last = event.time
+    return lost if begun is None else lost + last - begun
 
 
 async def unhurried(work: Coroutine[Any, Any, T]) -> T:

@@ -90,6 +90,12 @@ class StageRunner:
         except Stopped:
             self.report.state = "stopped"
             return False
+        except BudgetExceeded as error:
+            # Not the stage failed, but the run is at its end: what is under way is finished, nothing new starts anywhere.
+            message = self._told(error)
+            self._end("failed", message)
+            self.segment.root.fail(StageFailed(message, run=self.book.run, stage=self.path))
+            return False
         except Exception as error:
             if not is_failure(error):
                 raise
@@ -191,7 +197,7 @@ class StageRunner:
             try:
                 await work()
             except Exception as error:
-                if not is_failure(error) and not isinstance(error, Stopped):
+                if not is_failure(error) and not isinstance(error, Stopped | BudgetExceeded):
                     raise
                 outcomes.append(error)
                 self.frame.stopped = True
@@ -322,6 +328,7 @@ class StageRunner:
             model=unit.rendered.model,
             quality=unit.rendered.quality,
             folder=self.frame.workflow.folder,
+            budget=segment.budget,
         )
         body = segment.body(stage.key)
         try:

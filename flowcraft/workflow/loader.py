@@ -273,7 +273,7 @@ class _FileReader:
         references: References,
         outputs: Mapping[str, Value] | None,
     ) -> None:
-        """Keep the warnings about what is never used and about what does not act yet."""
+        """Keep the warnings about what is never used."""
         for name in header.inputs:
             if name not in references.links.inputs:
                 self.reading.warning(("inputs", name), f"the input '{name}' is never used", key=True)
@@ -281,5 +281,3 @@ class _FileReader:
         for name, draft in drafts.items():
             if outputs is not None and isinstance(draft.body, Prompt) and name not in used:
                 self.reading.warning(("stages", name), f"nothing uses the answer of stage '{name}'", key=True)
-        if header.budget:
-            self.reading.warning(("budget",), "'budget' is read and does not act yet", key=True)

@@ -349,7 +349,6 @@ def test_with_of_uses_is_checked_against_the_inputs(folder, given, hearts):
         ),
         ("inputs: {x: string}\nstages: {a: {prompt: hello}}", "the input 'x' is never used"),
         ('stages: {a: {prompt: hello}, b: {prompt: hello}}\noutputs: {x: "${{ a }}"}', "nothing uses the answer of stage 'b'"),
-        ("budget: {usd: 2.5}\nstages: {a: {prompt: hello}}", "'budget' is read and does not act yet"),
         ("inputs: {n: integer}\nstages: {a: {when: inputs.n == '3', prompt: hello}}", "a number never equals text"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
-from flowcraft.plugin.chat import ChatRequest, ReasoningSpec, Scope
+from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
 from flowcraft.plugin.messages import Message
 from flowcraft.plugin.stages import StageBody
 
@@ -38,7 +38,6 @@ class PromptBody(StageBody):
         request = ChatRequest(
             messages=messages,
             output=None if wants_text else context.output,
-            scope=Scope(run=context.run, path=context.path, stage=context.stage, deadline=context.deadline),
             **request_params(context.params),
         )
         response = await context.llm().chat(request)
