@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flowcraft.llm.ports import VerdictRecord
 
 PRIOR = 0.5
-"""Ties that every model is taken to have had with one of strength 1: who won always, or never, stays finite."""
+"""Ties that two models which met are taken to have had besides: who won always, or never, stays finite."""
 ROUNDS = 2000
 EXACT = 1e-9
 """The fit ends after so many rounds, or once no strength changes by more than this share."""
@@ -59,21 +59,46 @@ class _Table:
 
 
 def _fit(wins: Mapping[str, float], pairs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return the strengths of Bradley and Terry's model by the MM algorithm (Hunter 2004, Annals of Statistics 32)."""
+    """Return the strengths of Bradley and Terry's model by the MM algorithm (Hunter 2004, Annals of Statistics 32).
+
+    The geometric mean of strengths is 1 among all models that are connected by verdicts.
+    """
     models = sorted(pairs)
-    against = {model: sorted(pairs[model].items()) for model in models}
+    against = {model: [(other, number + PRIOR) for other, number in sorted(pairs[model].items())] for model in models}
+    won = {model: wins[model] + PRIOR / 2 * len(against[model]) for model in models}
+    groups = _connected(models, pairs)
     strengths = dict.fromkeys(models, 1.0)
     for _ in range(ROUNDS):
-        fitted = {}
-        for model in models:
-            own = strengths[model]
-            expected = 2 * PRIOR / (own + 1) + sum(number / (own + strengths[other]) for other, number in against[model])
-            fitted[model] = (wins[model] + PRIOR) / expected
+        fitted = {
+            model: won[model] / sum(number / (strengths[model] + strengths[other]) for other, number in against[model])
+            for model in models
+        }
+        for group in groups:
+            mean = math.exp(sum(math.log(fitted[model]) for model in group) / len(group))
+            for model in group:
+                fitted[model] /= mean
         change = max(abs(fitted[model] / strengths[model] - 1) for model in models)
         strengths = fitted
         if change < EXACT:
             break
     return strengths
+
+
+def _connected(models: Iterable[str], pairs: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """Return the groups of models within which verdicts lead from each to each, in a fixed order."""
+    groups: list[list[str]] = []
+    seen: set[str] = set()
+    for model in models:
+        reached, waiting = set(), [model]
+        while waiting:
+            one = waiting.pop()
+            if one not in seen:
+                seen.add(one)
+                reached.add(one)
+                waiting += pairs[one]
+        if reached:
+            groups.append(sorted(reached))
+    return groups
 
 
 class Ratings:
