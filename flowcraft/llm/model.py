@@ -19,6 +19,7 @@ from flowcraft.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from flowcraft.llm.alarm import Alarm
 from flowcraft.llm.base import copied_response
 from flowcraft.llm.prices import PriceBook
 from flowcraft.plugin.capabilities import ModelInfo
@@ -96,39 +97,48 @@ class ProviderLLM:
         loop = asyncio.get_running_loop()
         began = loop.time()
         watch = _Watch(self._limits, request, began)
-        limit = asyncio.timeout_at(watch.until)
+        alarm = Alarm(loop)
         text: list[str] = []
         try:
-            async with limit:
-                provider = self._source.made
-                if provider is None or self._model == FIRST_LISTED:
-                    provider = await self._prepared()
-                    began = loop.time()
-                    watch = _Watch(self._limits, request, began)
+            alarm.set(watch.until)
+            provider = self._source.made
+            if provider is None or self._model == FIRST_LISTED:
+                provider = await self._prepared()
+                began = loop.time()
+                watch = _Watch(self._limits, request, began)
             watch.streams(type(provider).stream is not Provider.stream)
             async with aclosing(provider.stream(self._model, request)) as events:
                 while True:
-                    limit = asyncio.timeout_at(watch.until)
-                    async with limit:
-                        event = await anext(events, None)
+                    alarm.set(watch.until)
+                    event = await anext(events, None)
+                    alarm.off()
                     if event is None:
                         raise ProviderUnavailable("the stream ended before the answer was complete")
                     if type(event) is Done:
+                        done = event
                         break
                     shown = loop.time()
+                    if type(event) is TextDelta:
+                        text.append(event.text)
                     if not _is_empty(event):
-                        if type(event) is TextDelta:
-                            text.append(event.text)
-                        watch.begin(shown)
+                        if watch.first_token is None:
+                            watch.begin(shown)
                         yield event
                     watch.go_on(shown, loop.time())
-            response = event.response if event.response.text else replace(event.response, text="".join(text))
+            response = done.response if done.response.text else replace(done.response, text="".join(text))
             done = Done(self._answer(request, response, loop.time() - began - watch.held, watch.first_token))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
-            failure = self._own(error, watch.complaint() if limit.expired() else "")
+            failure = self._own(error, watch.complaint() if alarm.rang() else "")
+        except asyncio.CancelledError as error:
+            if not alarm.rang():
+                raise
+            failure = self._own(TimeoutError(), watch.complaint())
+            failure.__cause__ = error
         else:
             yield done
             return
+        finally:
+            alarm.close()
         raise failure
 
     async def _prepared(self) -> Provider:
@@ -151,9 +161,7 @@ class ProviderLLM:
         self._model = first.model
         self._info = replace(self._info, model=first.model, price=self._info.price or first.price)
 
-    def _answer(
-        self, request: ChatRequest, response: ChatResponse, seconds: float, first_token: float | None
-    ) -> ChatResponse:
+    def _answer(self, request: ChatRequest, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
         # An answer that was begun for the model may need no further word.
         if not request.prefix or response.finish_reason != "stop":
             _refuse_empty(response)
@@ -200,8 +208,7 @@ class _Watch:
 
     def begin(self, now: float) -> None:
         """Note the first event that has content."""
-        if self.first_token is None:
-            self.first_token = now - self._began
+        self.first_token = now - self._began
 
     def go_on(self, shown: float, now: float) -> None:
         """Wait anew after an event that was shown at ``shown`` and which the reader was done with at ``now``."""
@@ -226,7 +233,7 @@ def _earliest(first: float, second: float | None) -> float:
 
 
 def _is_empty(event: StreamEvent) -> bool:
-    return isinstance(event, TextDelta | ReasoningDelta) and not event.text
+    return (type(event) is TextDelta or type(event) is ReasoningDelta) and not event.text
 
 
 def _refuse_empty(response: ChatResponse) -> None:

@@ -41,7 +41,7 @@ class Breaker:
         try:
             async with aclosing(self._inner.stream(request)) as events:
                 async for event in events:
-                    if isinstance(event, Done):
+                    if type(event) is Done:
                         break
                     yield event
                 else:

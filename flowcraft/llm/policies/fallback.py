@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from typing import TypeVar
 
 from flowcraft.errors import LLMError
-from flowcraft.llm.base import Link, begin, chat
+from flowcraft.llm.base import Beginning, Begun, Link, begin, chat
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.policies.turn import Lineup, Order, Turn
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, StreamEvent
@@ -37,13 +36,13 @@ class Fallback:
         """Answer by the first model that can."""
         return await in_turn(await self._lineup.turn(request), chat)
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the first model that begins; what fails after its first event is not mended here."""
-        first, events = await in_turn(await self._lineup.turn(request), begin)
-        async with aclosing(events):
-            yield first
-            async for event in events:
-                yield event
+
+        async def begins() -> Begun:
+            return await in_turn(await self._lineup.turn(request), begin)
+
+        return Beginning(begins)
 
 
 async def in_turn(turn: Turn, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:

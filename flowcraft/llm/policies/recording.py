@@ -91,19 +91,23 @@ class Recording:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the inner LLM and note the attempt."""
         call = _Call(self._recorder)
+        seen = call.seen
         try:
             async with aclosing(self._inner.stream(request)) as events:
                 async for event in events:
-                    if isinstance(event, Done):
+                    if type(event) is Done:
+                        done = event
                         break
-                    call.see(event)
+                    if not seen:
+                        call.see()
+                    seen.append(event)
                     yield event
                 else:
                     raise ProviderUnavailable("the stream ended before the answer was complete")
         except BaseException as error:
             self._failed(call, error, request, streamed=True)
             raise
-        yield Done(self._answered(call, event.response, request.scope, streamed=True))
+        yield Done(self._answered(call, done.response, request.scope, streamed=True))
 
     def _answered(self, call: _Call, response: ChatResponse, scope: Scope, *, streamed: bool) -> ChatResponse:
         refused: InvalidOutput | None = None
@@ -162,7 +166,7 @@ class Recording:
             return known, False
         if self._info.offline or not _is_billed(error, begun=call.first_token is not None):
             return Usage(), False
-        return estimate_usage(request, call.tokens), True
+        return estimate_usage(request, sum(map(event_tokens, call.seen))), True
 
 
 def _is_billed(error: BaseException, *, begun: bool) -> bool:
@@ -184,21 +188,19 @@ def _tells(known: Attempt, info: ModelInfo, reason: str, avoided: bool) -> bool:
 
 
 class _Call:
-    """The times of one call under way."""
+    """The times of one call under way, and what has come of its stream."""
 
-    __slots__ = ("_began", "_loop", "first_token", "started", "tokens")
+    __slots__ = ("_began", "_loop", "first_token", "seen", "started")
 
     def __init__(self, recorder: Recorder) -> None:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self.started = recorder.clock()
         self.first_token: float | None = None
-        self.tokens = 0.0
+        self.seen: list[StreamEvent] = []
 
-    def see(self, event: StreamEvent) -> None:
-        if self.first_token is None:
-            self.first_token = self.seconds()
-        self.tokens += event_tokens(event)
+    def see(self) -> None:
+        self.first_token = self.seconds()
 
     def seconds(self) -> float:
         return self._loop.time() - self._began

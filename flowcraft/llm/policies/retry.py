@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from flowcraft.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnavailable, RateLimited
-from flowcraft.llm.base import begin, chat, rescoped
+from flowcraft.llm.base import Beginning, begin, chat, rescoped
 from flowcraft.llm.health import ModelHealth
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
@@ -27,7 +26,8 @@ class Retry:
     """Repeats a call that failed by no fault of the request, ``retries`` times at most.
 
     A model that asks to slow down is asked again when the pause it names fits into this attempt, once even without retries.
-    A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``.
+    A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``, and calls
+    are never more than ``scope.tries``.
     """
 
     def __init__(self, inner: LLM, health: ModelHealth, retries: int) -> None:
@@ -39,13 +39,9 @@ class Retry:
         """Answer by the inner LLM, if need be after further tries."""
         return await self._answer(request, chat)
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the inner LLM; tries again only what failed before its first event."""
-        first, events = await self._answer(request, begin)
-        async with aclosing(events):
-            yield first
-            async for event in events:
-                yield event
+        return Beginning(lambda: self._answer(request, begin))
 
     async def _answer(self, request: ChatRequest, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
         pause = self._health.cooldown(asyncio.get_running_loop().time())
@@ -101,9 +97,13 @@ class _Plan:
         self._tries += 1
         if isinstance(error, RateLimited):
             named = error.retry_after is not None or self._scope.last
-            return named and self._tries <= max(self._retries, 1)
+            return named and self._tries <= max(self._retries, 1) and self._may_try()
         mendable = isinstance(error, ProviderUnavailable) or (isinstance(error, ProviderTimeout) and self._scope.last)
-        return mendable and self._tries <= self._retries
+        return mendable and self._tries <= self._retries and self._may_try()
+
+    def _may_try(self) -> bool:
+        most = self._scope.tries
+        return most is None or self._tries < most
 
     def wait(self, state: RetryCallState) -> float:
         """Return the pause before the next try, in seconds."""
