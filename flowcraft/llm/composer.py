@@ -292,7 +292,7 @@ def _allowed(spec: ChainSpec, found: Found, name: str) -> bool:
     return spec.allow is None or bool(spec.allow & {name, found.info.id, found.info.model, found.info.provider})
 
 
-def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Link:
+def _link(found: Found, role: str, name: str, spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Link:
     info, source = found.info, found.source
     if source is None:
         return Link(llm=None, info=info, role=role, skip=found.skip)
@@ -306,7 +306,7 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     if not info.offline:
         llm = Budget(llm, info, Teller(spec.policies.budget, shop.spending, shop.prices, shop.recorder.clock, shop.warn))
     llm = Breaker(llm, health)
-    if wants := _wants(info, spec, shop):
+    if wants := _wants(info, name, spec, shop):
         llm = RateLimit(llm, info, shop.limiter.gate(wants))
     llm = Retry(llm, health, spec.retries)
     llm = Structured(llm, info, spec.mode, spec.repair, spec.retries, mender, redactor)
@@ -315,14 +315,18 @@ def _link(found: Found, role: str, spec: ChainSpec, shop: Workshop, mender: LLM 
     return Link(llm=llm, info=info, role=role, health=health)
 
 
-def _wants(info: ModelInfo, spec: ChainSpec, shop: Workshop) -> tuple[Want, ...]:
-    """Return the limits that hold for a model: its own, by whatever name, and those of all models of its provider."""
+def _wants(info: ModelInfo, name: str, spec: ChainSpec, shop: Workshop) -> tuple[Want, ...]:
+    """Return the limits of a model that the chain calls ``name``: its own, and those of all models of its provider."""
+    names = {info.id, info.model, name, shop.registry.meant(name)} if not info.offline else set()
     found: dict[str, Want] = {}
-    for name, rules in spec.policies.limits.items():
-        if info.offline:
-            continue
-        whose = info.provider if name == info.provider else info.id
-        if whose == info.provider or name in (info.id, info.model) or shop.registry.find(name).info.id == info.id:
-            pace_of = {"requests": pace(rules.requests_per_minute), "tokens": pace(rules.tokens_per_minute)}
-            found[whose] = Want(name=whose, **pace_of, concurrent=rules.concurrent)
+    for limited, rules in spec.policies.limits.items():
+        of_provider = limited == info.provider and not info.offline
+        if of_provider or limited in names or shop.registry.meant(limited) in names:
+            whose = info.provider if of_provider else info.id
+            found[whose] = Want(
+                name=whose,
+                requests=pace(rules.requests_per_minute),
+                tokens=pace(rules.tokens_per_minute),
+                concurrent=rules.concurrent,
+            )
     return tuple(found.values())
