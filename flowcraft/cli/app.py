@@ -22,6 +22,7 @@ from flowcraft.cli.plugins import plugins
 from flowcraft.cli.run import run as run_command
 from flowcraft.cli.runs import runs
 from flowcraft.cli.settings import settings
+from flowcraft.cli.spending import show_spending
 from flowcraft.cli.workflows import schema, validate
 
 
@@ -40,6 +41,7 @@ def build() -> typer.Typer:
     app.command()(schema)
     app.command()(settings)
     models.command("test")(try_models)
+    models.command("spending")(show_spending)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
     app.add_typer(runs, name="runs")

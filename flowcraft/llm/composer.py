@@ -284,7 +284,7 @@ def _links(spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Sequence[Link
         found = shop.registry.find(name)
         id = found.info.id
         if id not in links and _allowed(spec, found, name):
-            links[id] = _link(found, role, spec, shop, mender)
+            links[id] = _link(found, role, name, spec, shop, mender)
     return tuple(links.values())
 
 

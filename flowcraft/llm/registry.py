@@ -187,6 +187,10 @@ class Registry:
             self._sections[section.name] = section
             self._sources.pop(section.name, None)
 
+    def meant(self, name: str) -> str:
+        """Return the model that the alias ``name`` stands for; what is no alias stands for itself."""
+        return self._aliases.get(name, name)
+
     def find(self, name: str) -> Found:
         """Return the model ``name``; raises SettingsError where its provider's settings are wrong."""
         name = self._aliases.get(name, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from flowcraft.settings.models import LLMSettings, Log, Masked, Memory, PluginSe
 from flowcraft.settings.origins import Path, dotted, leaves, secrets_in
 from flowcraft.settings.problems import problems_of
 from flowcraft.settings.sources import Sources, argument_layer, combine
+from flowcraft.source import did_you_mean
 
 if TYPE_CHECKING:
     from flowcraft.settings.explain import Entry
@@ -121,7 +122,18 @@ class Settings(Masked):
             for name, variable in self._preset_keys()
             if self._offered is not None and name not in self._offered
         ]
-        return (*self._sources.warnings, *short, *unused, *strangers)
+        return (*self._sources.warnings, *short, *unused, *strangers, *self._limits_of_nobody())
+
+    def _limits_of_nobody(self) -> Iterator[Problem]:
+        """Yield a warning for each limit of a name that settings have nowhere else."""
+        providers = {*self.providers, *dict(PRESET_KEYS)}
+        models = {model for section in self.providers.values() for model in section.models}
+        known = {*providers, *models, *self.llm.aliases, *self.llm.model_names()}
+        for name in self.llm.limits:
+            if name not in known and name.partition(":")[0] not in providers:
+                message = f"{name!r} is no provider, model or alias that settings name; it limits only a chain that names it"
+                hint = did_you_mean(name, known)
+                yield self.problem_at(("llm", "limits", name), message, hint, key=True, warning=True)
 
     def key(self, provider: str) -> str | None:
         """Return the key of a provider: its section's ``api_key``, else that of its preset in the environment.

@@ -214,14 +214,15 @@ def test_the_environment_that_was_read_is_kept(load: Load) -> None:
         ("strategy: single", "llm.strategy", True),
         ("strategy: hedge", "llm.strategy", False),
         ("continuation: fail", "llm.continuation", True),
-        ("continuation: keep", "llm.continuation", False),
+        ("continuation: keep", "llm.continuation", True),
+        ("warn_streams: false", "llm.warn_streams", True),
         ("params: {stream: true}", "llm.params.stream", False),
         ("params: {seed: 7}", "llm.params.seed", True),
         ("structured: {mode: text}", "llm.structured.mode", True),
         ("structured: {mode: grammar}", "llm.structured.mode", False),
         ("structured: {repair: false}", "llm.structured.repair", True),
         ("breaker: {open: 5}", "llm.breaker.open", True),
-        ("budget: {usd_per_run: 1}", "llm.budget.usd_per_run", False),
+        ("budget: {usd_per_run: 1}", "llm.budget.usd_per_run", True),
     ],
 )
 def test_what_does_not_act_yet_is_told(load: Load, llm: str, key: str, acts: bool) -> None:
