@@ -70,17 +70,14 @@ def ask(model: str, request: ChatRequest, config: AnthropicConfig, section: str)
         body["metadata"] = {"user_id": request.user}
     body.update(_tools(request))
     _sampling(model, request, config, asked)
-    asked.left_out += [
-        name for name in UNKNOWN if getattr(request, name) not in (None, False, 0) and (name, request.n) != ("n", 1)
-    ]
+    asked.left_out += [name for name in UNKNOWN if _wanted(name, getattr(request, name))]
     body.update({**config.extra_body, **request.extra})
     return asked
 
 
-def _unsaid(request: ChatRequest) -> list[str]:
-    """Return what was asked for and has no field; one answer, no penalty and no logprobs is what comes anyway."""
-    given = {name: getattr(request, name) for name in UNKNOWN}
-    return [name for name, value in given.items() if value is not None and (name == "seed" or value not in (False, 0, 1))]
+def _wanted(name: str, value: float | None) -> bool:
+    # One answer, no penalty and no logprobs is what comes anyway.
+    return value is not None and (name == "seed" or value != (1 if name == "n" else 0))
 
 
 def _shape(request: ChatRequest, told: Traits, asked: Asked, said: list[Block]) -> None:

@@ -18,8 +18,8 @@ FIRST = "2023-06-01"
 """The version of the API that took a temperature; later ones refuse it."""
 
 NAME = re.compile(
-    r"claude-(?:(?P<line>[a-z]+)-(?P<major>\d)(?:[-.](?P<minor>\d))?|(?P<old>\d)(?:[-.](?P<old_minor>\d))?-(?P<old_line>[a-z]+))"
-    r"(?!\d)"
+    r"claude-(?:(?P<line>[a-z]+)-(?P<major>\d{1,2})(?!\d)(?:[-.](?P<minor>\d{1,2})(?!\d))?"
+    r"|(?P<old>\d)(?:[-.](?P<old_minor>\d))?-(?P<old_line>[a-z]+))"
 )
 """``claude-sonnet-4-5-20250929`` and the older ``claude-3-7-sonnet``; a date is no version."""
 
@@ -66,8 +66,7 @@ def max_output(model: str) -> int | None:
 
 def samples(model: str, api_version: str) -> bool | None:
     """Return whether ``model`` takes a temperature; None where nobody knows."""
-    told = traits(model).sampling
-    return told if told is None or api_version <= FIRST else False
+    return traits(model).sampling if api_version <= FIRST or FAMILY not in model else False
 
 
 def known_models(provider: str, config: Mapping[str, Any]) -> Sequence[ModelInfo]:
