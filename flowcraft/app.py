@@ -198,6 +198,7 @@ class FlowCraft:
             aliases=frozenset(self.settings.llm.aliases),
             lacks=models.lacks,
             doubts=models.doubts,
+            knows_judge=lambda name: name in self.plugins.judges(),
             unset_env=self._unset(workflow),
             short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),
             starting=starting,

@@ -26,7 +26,7 @@ SHORT_TEXT = 200
 
 # Chinese and Japanese have no spaces: a sign is a word there. Everything else is split where no letter or digit stands.
 _SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SIGNS}]|\d+(?:[.,:]\d+)*|[^\W\d_{_SIGNS}]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(rf"[{_SIGNS}]|\d+(?:[.,:]\d+)*|[^\W\d_{_SIGNS}]+(?:'[^\W\d_]+)*")
 
 Leaf = tuple[tuple[str | int, ...], Any]
 
@@ -96,7 +96,7 @@ def _arguments(text: str) -> Any:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "'"))
 
 
 def _similarity(first: str, second: str) -> float:

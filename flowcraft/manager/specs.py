@@ -100,7 +100,7 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
     confidence = wish.confidence if wish.confidence is not None else tier.confidence
     cache = wish.cache if wish.cache is not None else llm.cache
     threshold = confidence if confidence is not None else llm.cascade.threshold
-    named = None if wish.confined else judge.model or general.model
+    named = None if wish.confined else _judge_of(settings, judge.model or general.model)
     strategy = wish.strategy or tier.strategy or llm.strategy
     if strategy == "cascade" and wish.confined:
         strategy = "single"
@@ -120,6 +120,14 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
         budget=BudgetRules(**{item.name: getattr(llm.budget, item.name) for item in fields(BudgetRules)}),
         limits={name: LimitRules(**limit.model_dump()) for name, limit in llm.limits.items()},
     )
+
+
+def _judge_of(settings: Settings, name: str | None) -> str | None:
+    """Return the model that judges: of a tier the first, of an alias its model; a plugin's judge keeps its name."""
+    if name is None:
+        return None
+    choice = settings.chain_for(model=name)
+    return next((model for role, names in choice.roles if role != "offline" for model in names), name)
 
 
 def _rules(cls: type[JudgeRules], section: Any) -> JudgeRules | None:

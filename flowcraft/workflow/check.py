@@ -41,9 +41,10 @@ class Facts:
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
     them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
-    stage's strategy its models cannot carry out. ``short_env`` are environment names whose value is too short to be
-    hidden, ``unset_env`` those without a value. These, and models of which
-    nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have what they need.
+    stage's strategy its models cannot carry out. ``knows_judge`` says whether a plugin offers a judge of that name.
+    ``short_env`` are environment names whose value is too short to be hidden, ``unset_env`` those without a value. These, and
+    models of which nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have
+    what they need.
     """
 
     tiers: frozenset[str] = frozenset()
@@ -52,6 +53,7 @@ class Facts:
     aliases: frozenset[str] = frozenset()
     lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
     doubts: Callable[[Stage, str | None], Sequence[str]] = _none
+    knows_judge: Callable[[str], bool] = lambda name: False
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
     starting: bool = True
@@ -61,7 +63,11 @@ def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
     """Return the problems and warnings of ``workflow`` and of all that it uses, in the order of the files."""
     found: list[Problem] = list(workflow.warnings)
     for part in _parts(workflow):
-        found += _Check(part, facts).all()
+        checked = _Check(part, facts)
+        found += checked.all()
+        if part is not workflow and part.budget:
+            message = "the budget of a workflow that another one uses does not act; that of the file that is run does"
+            found.append(checked.document.problem(("budget",), message, key=True, warning=True))
     place = {part.path: number for number, part in enumerate(_parts(workflow))}
     return sorted(dict.fromkeys(found), key=lambda problem: (place.get(problem.file, -1), problem.line, problem.column))
 
@@ -115,6 +121,7 @@ class _Check:
         judge = stage.judge.model if stage.judge is not None else None
         if judge is not None:
             unknown = list(named_problem(self.document, ("stages", stage.name, "judge", "model"), judge, self.facts))
+            unknown = [] if unknown and self.facts.knows_judge(judge) else unknown
             yield from unknown
             if any(not problem.warning for problem in unknown):
                 return

@@ -16,7 +16,7 @@ from flowcraft.llm.replay import replayed
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, Progress, Restart, StreamEvent
 from flowcraft.plugin.llm import LLM
 
-_NO_FAILURE = frozenset({"ok", "skipped", "cancelled", "ProviderTimeout"})
+_NO_FAILURE = frozenset({"ok", "skipped", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +199,7 @@ def _half(request: ChatRequest) -> ChatRequest:
 
 
 def _avoiding(request: ChatRequest, tried: _Tried) -> ChatRequest:
-    """Return ``request`` for other models than those that failed just now, or whose answers were not good enough.
-
-    One that was only given too little time may still be asked.
-    """
+    """Return ``request`` for other models than those that failed just now, or whose answers were not good enough."""
     answered = {f"{answer.response.provider}:{answer.response.model}" for answer in tried.answers}
     failed = {f"{made.provider}:{made.model}" for made in request.scope.ledger if made.outcome not in _NO_FAILURE}
     return rescoped(request, avoid=request.scope.avoid | answered | failed)
