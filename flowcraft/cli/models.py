@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
+from flowcraft.cli.figures import Figures, number, seconds, share, usd
+from flowcraft.cli.models_why import why
 from flowcraft.cli.options import AsJson, SettingsPath
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 SHOWN = {"tools": "tools", "json_schema": "schema", "images": "images", "reasoning": "thinks", "logprobs": "logprobs"}
 """The capabilities that the table shows, and how; ``--json`` tells all that are known."""
+
+COLUMNS = ("calls", "ok", "p50", "p95", "p99", "first", "tok/s", "USD", "wins")
 
 models = typer.Typer(help="Which models there are, and what is known of them.", no_args_is_help=True)
 
@@ -77,41 +81,54 @@ def _cells(row: dict[str, Any]) -> list[Text]:
     ]
 
 
+models.command("why")(why)
+
+
 @models.command("stats")
 def show_statistics(
     stage: Annotated[str | None, typer.Option(help="Only calls of this stage.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only calls with this task's label.")] = None,
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show what models' calls came to: successes, errors by class, response times, tokens, cost."""
+    """Show what models' calls came to: successes, errors by class, response times, tokens, cost, wins."""
     manager = _manager(settings)
-    known = manager.statistics(stage)
-    asyncio.run(manager.aclose())
+    try:
+        known = manager.statistics(stage, task)
+    finally:
+        asyncio.run(manager.aclose())
     if as_json:
         print_json([asdict(row) for row in known])
         return
+    labels = {"stage": stage, "task": task}
+    of = " and ".join(f"{name} {label!r}" for name, label in labels.items() if label is not None)
     if not known:
-        stderr().print("no calls are recorded yet" if stage is None else f"no calls of stage {stage!r} are recorded yet")
+        stderr().print(f"no calls {f'of {of} ' if of else ''}are recorded yet")
         return
-    right = ("calls", "ok", "p50", "p95", "p99", "first token", "tokens/s", "USD")
-    table = _table("model", right=right, rest=("errors",))
+    table = Figures(f"calls of {of}" if of else "model", *COLUMNS)
     for row in known:
-        table.add_row(*_figures(row))
-    stdout().print(table)
+        table.add(f"{row.provider}:{row.model}", _figures(row), _failures(row))
+    table.show(stdout())
 
 
 def _figures(row: ModelStatistics) -> list[Text]:
-    errors = ", ".join(f"{kind} {number}" for kind, number in sorted(row.errors_by_class.items(), key=lambda item: -item[1]))
-    times = (row.p50, row.p95, row.p99, row.ttft)
+    counted = row.successes + row.errors
     return [
-        Text(f"{row.provider}:{row.model}"),
-        Text(str(row.calls)),
-        Text(str(row.successes)),
-        *(Text("" if seconds is None else f"{seconds:.2f} s") for seconds in times),
-        Text("" if row.tokens_per_second is None else f"{row.tokens_per_second:.0f}"),
-        Text("" if row.usd is None else f"{row.usd:.4f}"),
-        Text(errors, style="yellow"),
+        number(row.calls),
+        share(row.successes / counted if counted else None),
+        *map(seconds, (row.p50, row.p95, row.p99, row.ttft)),
+        number(row.tokens_per_second),
+        usd(row.usd),
+        number(row.wins or None, "g"),
     ]
+
+
+def _failures(row: ModelStatistics) -> list[Text]:
+    kinds = sorted(row.errors_by_class.items(), key=lambda item: (-item[1], item[0]))
+    told = Text(", ".join(f"{kind} {count:,}" for kind, count in kinds), style="yellow")
+    if cancelled := row.calls - row.successes - row.errors:
+        told.append(f"{', ' if kinds else ''}cancelled {cancelled:,}", style="dim")
+    return [told] if told.plain else []
 
 
 def _table(*left: str, right: tuple[str, ...], rest: tuple[str, ...]) -> Table:

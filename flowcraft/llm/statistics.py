@@ -23,7 +23,8 @@ WINDOW = 1000
 """Calls of a model over which percentiles are taken."""
 BATCH = 200
 PAUSE = 0.5
-"""Records are saved as soon as ``BATCH`` of them wait, and ``PAUSE`` seconds after the first at the latest."""
+"""Records are saved as soon as ``BATCH`` of them wait, and ``PAUSE`` seconds after the first at the latest. The store takes
+milliseconds for that, so what a killed process loses is less than a second old."""
 REREAD = 5.0
 """Seconds after which the rows of other processes are read again."""
 MOST_WAITING = 50_000
@@ -327,14 +328,18 @@ class _Writer:
 
     def _run(self) -> None:
         here = threading.current_thread()
+        # The first record goes at once: opening the database takes its time, and what comes meanwhile goes with the second.
+        pause = 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._thread is not here)
-                self._changed.wait_for(lambda: len(self._waiting) >= BATCH or self._thread is not here, PAUSE)
+                self._changed.wait_for(lambda: len(self._waiting) >= BATCH or self._thread is not here, pause)
                 closed = self._thread is not here
+            began = time.monotonic()
             self.flush()
             if closed:
                 return
+            pause = max(0.0, PAUSE - (time.monotonic() - began))
 
     def _save(self, batch: Sequence[CallRecord | VerdictRecord]) -> bool:
         try:

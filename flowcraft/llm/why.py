@@ -29,8 +29,8 @@ class Considered:
 
     ``obstacle`` is why it would be skipped, empty if it would be asked. ``basis`` says which ``calls`` the expected
     ``seconds`` and the share of ``success`` rest on: those of the stage, the task, or all; they are None without calls.
-    ``first`` is the share of 1,000 draws in which it comes first of its role, None where nothing is drawn. ``rating`` is the
-    natural logarithm of its strength by verdicts; a tie is half a win and half a loss.
+    ``first`` is the share of 1,000 draws in which it comes first of those of its role that can be asked, None where nothing
+    is drawn. ``rating`` is the natural logarithm of its strength by verdicts; a tie is half a win and half a loss.
     """
 
     role: str
@@ -97,7 +97,8 @@ class Reasons:
 
     def _role(self, links: list[Link], *, ordered: bool) -> list[Considered]:
         known = self._statistics.speed([(link.info.provider, link.info.model) for link in links], self._stage, self._task)
-        firsts, places = _drawn(known) if self._order == "fastest" and ordered else ([], list(range(len(links))))
+        open_to = [not self._obstacle(link) for link in links]
+        firsts, places = _drawn(known, open_to) if self._order == "fastest" and ordered else ([], list(range(len(links))))
         if ordered and self._order == "cheapest":
             prices = [price_of(link.info) for link in links]
             places.sort(key=lambda place: (prices[place] is None, prices[place] or 0.0))
@@ -109,7 +110,7 @@ class Reasons:
             for link, model, expected in zip(links, known.models, known.expected(), strict=True)
         ]
         if firsts and len(links) > 1:
-            seen = [replace(one, first=share) for one, share in zip(seen, firsts, strict=True)]
+            seen = [one if one.obstacle else replace(one, first=share) for one, share in zip(seen, firsts, strict=True)]
         rated = bool(strengths)
         return [replace(seen[place], why=_why(seen[place], self._order, len(links), rated)) for place in places]
 
@@ -183,8 +184,8 @@ def _summary(decision: Decision) -> str:
     return f"{first.id} is asked first: {first.why}"
 
 
-def _drawn(known: Knowledge) -> tuple[list[float], list[int]]:
-    """Return in which share of draws each model comes first, and their places by the mean of their ranks.
+def _drawn(known: Knowledge, open_to: Sequence[bool]) -> tuple[list[float], list[int]]:
+    """Return in which share of draws each model comes first of those that can be asked, and all by the mean of their ranks.
 
     The draws are always the same: two looks at the same knowledge say the same.
     """
@@ -193,7 +194,7 @@ def _drawn(known: Knowledge) -> tuple[list[float], list[int]]:
     random = Random(0)  # noqa: S311 - a simulation, no secret
     for _ in range(DRAWS):
         drawn = known.drawn(random)
-        firsts[drawn[0]] += 1
+        firsts[next((place for place in drawn if open_to[place]), drawn[0])] += 1
         for rank, place in enumerate(drawn):
             ranks[place] += rank
     return [first / DRAWS for first in firsts], sorted(range(count), key=ranks.__getitem__)
@@ -243,4 +244,4 @@ def _percent(share: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.01 else f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
