@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.composer import ChainSpec, Workshop, compose
+from flowcraft.llm.gates import Limiter
 from flowcraft.llm.health import HealthBoard
 from flowcraft.llm.policies.hedge import HedgeBudget
 from flowcraft.llm.policies.recording import Recorder
@@ -19,6 +21,7 @@ from flowcraft.llm.ports import CallRecord
 from flowcraft.llm.registry import ProviderSection, Registry
 from flowcraft.llm.rules import Policies
 from flowcraft.llm.statistics import Statistics
+from flowcraft.llm.stores import Stores
 from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, Done, ModelInfo, Preset, Provider, TextDelta, Usage
 from flowcraft.redaction import Redactor
 from flowcraft.testing.clock import VirtualTimeLoop
@@ -216,6 +219,8 @@ def staged() -> Callable[..., Stage]:
         seed: int = 0,
         judges: Mapping[str, Any] | None = None,
         mender: Any = None,
+        stores: Stores | None = None,
+        clock: Callable[[], float] = lambda: 1_700_000_000.0,
         **spec: Any,
     ) -> Stage:
         fake = kind(scripts)
@@ -224,14 +229,18 @@ def staged() -> Callable[..., Stage]:
         warnings: list[str] = []
         stand_in = None if offline is None else Offline({"offline": offline}, section="offline")
         registry = FakeRegistry(fake, stand_in, infos or {})
+        stores = stores or Stores()
         shop = Workshop(
             registry=registry,
-            recorder=Recorder(sink, clock=lambda: 1_700_000_000.0),
+            recorder=Recorder(sink, clock=clock),
             statistics=statistics,
             health=shop.health if shop else HealthBoard(),
             hedges=shop.hedges if shop else HedgeBudget(),
             redactor=Redactor(secrets),
             warn=warnings.append,
+            spending=stores.spending,
+            limiter=Limiter(stores.limits, clock, warnings.append),
+            answers=AnswerBook(stores.answers, clock, warnings.append),
             random=Random(seed),
             judges=dict(judges or {}).get,
         )
@@ -259,6 +268,7 @@ def acts() -> Any:
         hang = Hang()
         slow = Slow
         fails = Fails
+        fake = Fake
         cut = Cut
         whole = Whole
         heavy = Heavy
