@@ -110,7 +110,7 @@ class Roles(Section):
 class Judge(Section):
     """Who decides between two answers."""
 
-    model: str | None = Field(None, description="a model; null: the first of `duplicate` that is no contestant")
+    model: str | None = Field(None, description="a model, a tier or a plugin's judge; null: the first of `duplicate` that is no contestant")
     criteria: str | None = Field(None, description="what makes an answer the better one")
 
 
@@ -154,10 +154,10 @@ class Params(Section):
 
 
 class Adaptive(Section):
-    """When best of two stops asking the second model."""
+    """When best of two stops asking one of its models."""
 
-    level: Share = Field(0.05, description="significance level of the test")
-    explore: Share = Field(0.1, description="share of calls that ask it still")
+    level: Share = Field(0.05, description="significance level of the test; 0: both are always asked")
+    explore: Share = Field(0.1, description="share of answers for which it is asked still")
 
 
 class Cascade(Section):
@@ -267,7 +267,7 @@ class LLMSettings(Section):
         description="further chains by name: roles, a list of models or one model; if need be with their own strategy",
     )
     judge: Judge = Field(default_factory=Judge, description="who decides between two answers")
-    adaptive: Adaptive = Field(default_factory=Adaptive, description="when best of two stops asking the second")
+    adaptive: Adaptive = Field(default_factory=Adaptive, description="when best of two stops asking one of its models")
     cascade: Cascade = Field(default_factory=Cascade, description="when the cheap answer is good enough")
     hedge: Hedge = Field(default_factory=Hedge, description="how often a second model may start early")
     continuation: Literal["restart", "continue", "keep", "unstreamed", "fail"] = Field(

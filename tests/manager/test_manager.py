@@ -362,19 +362,16 @@ async def test_every_call_reaches_the_sinks_and_the_bus(managed: Managed) -> Non
     ]
 
 
-async def test_what_is_not_built_yet_runs_as_single_and_is_said_once(managed: Managed) -> None:
+async def test_what_a_chain_cannot_carry_out_runs_as_single_and_is_said_once(managed: Managed) -> None:
     events: list[Event] = []
     bus = Bus()
     bus.subscribe(events.append)
-    manager = managed(ROLES, bus=bus)
+    manager = managed("llm: {default_model: a}\nproviders: {echo: {models: [a]}}", bus=bus)
     first = await manager.generate_response("hi", use_parallel=True)
     await manager.generate_response("ho", use_parallel=True)
-    manager.llm(order="best")
-    assert first.notes == ("strategy best_of_two is not built yet: one model after the other is asked",)
-    assert [event.message[:20] for event in events if isinstance(event, Said)] == [
-        "strategy best_of_two",
-        "order best is not bu",
-    ]
+    assert first.content == "a: hi"
+    assert [note[:43] for note in first.notes] == ["strategy best_of_two needs two models that "]
+    assert [event.message for event in events if isinstance(event, Said)] == list(first.notes)
     await manager.aclose()
 
 

@@ -152,7 +152,7 @@ def test_the_second_seeds_file_loads_unchanged() -> None:
     assert settings.key("openrouter") == "k-123456"
     assert (settings.llm.timeout, settings.llm.retry_attempts, settings.llm.strategy) == (200, 1, "best_of_two")
     notes = {entry.key: entry.note for entry in settings.explain() if entry.source != "default"}
-    assert notes["llm.strategy"] == "accepted, does not act yet"
+    assert notes["llm.strategy"] == ""
     assert notes["llm.timeout"] == ""
 
 
