@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from flowcraft.discovery import Plugins, discover
-from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable, SettingsError
+from flowcraft.errors import BudgetExceeded, LLMError, ProviderUnavailable, ServiceUnavailable, SettingsError
 from flowcraft.events import Bus, Said
 from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.chain import Chain, ChainLabels, Question
@@ -31,7 +31,7 @@ from flowcraft.manager.records import Fan, KeptStore, Sink
 from flowcraft.manager.specs import Options, Wish, policies_of
 from flowcraft.manager.stores import kept_stores
 from flowcraft.plugin.capabilities import ModelInfo
-from flowcraft.plugin.chat import ChatResponse, TextDelta
+from flowcraft.plugin.chat import ChatResponse, Restart, TextDelta
 from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider
 from flowcraft.redaction import Redactor
@@ -350,11 +350,18 @@ class LLMManager:
     async def stream_completion(
         self, messages: Question, stage_name: str | None = None, **params: Any
     ) -> AsyncGenerator[str, None]:
-        """Answer in pieces of plain text by the chain that settings give to the stage."""
-        async with self.llm(stage=stage_name).stream(messages, **params) as stream:
+        """Answer in pieces of plain text by the chain that settings give to the stage.
+
+        Text that was handed out cannot be taken back. So an answer that would begin anew after a cut is gone on with
+        instead; where that cannot be, as in JSON, ProviderUnavailable is raised.
+        """
+        chain = self.llm(stage=stage_name, continuation=self._plain_continuation(stage_name))
+        async with chain.stream(messages, **params) as stream:
             async for event in stream:
                 if isinstance(event, TextDelta):
                     yield event.text
+                elif isinstance(event, Restart):
+                    raise ProviderUnavailable(f"the stream was cut and cannot be gone on with: {event.reason}")
 
     def get_current_model_info(self, stage: str | None = None) -> dict[str, str]:
         """Return provider, model and type (the tier's name, else the role) of the model that answers a stage first."""
@@ -430,6 +437,12 @@ class LLMManager:
     def _can_ask(self, models: Iterable[tuple[str, str]]) -> bool:
         find = self._workshop.registry.find
         return bool(self._registered) or any(role != OFFLINE and find(name).source is not None for role, name in models)
+
+    def _plain_continuation(self, stage: str | None) -> str:
+        """Return what becomes of a stream that is read as plain text."""
+        tier = self.settings.llm.tiers.get(self.settings.chain_for(stage=stage).tier)
+        mode = (tier.continuation if tier is not None else None) or self.settings.llm.continuation
+        return "continue" if mode in ("restart", "unstreamed") else mode
 
     def _mender(self, spec: ChainSpec) -> Any:
         name = self.settings.llm.structured.repair_model

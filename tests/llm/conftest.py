@@ -272,6 +272,7 @@ def acts() -> Any:
         cut = Cut
         whole = Whole
         heavy = Heavy
+        fake = Fake
 
     return Acts
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
-from flowcraft.errors import InvalidOutput, LLMError, ProviderError, ProviderUnavailable
+from flowcraft.errors import ChainExhausted, InvalidOutput, LLMError, ProviderError, ProviderUnavailable
 from flowcraft.llm.base import Begun, Link, begin
 from flowcraft.llm.policies.so_far import SoFar
 from flowcraft.llm.replay import replayed
@@ -84,15 +84,16 @@ class Continuation:
             heads = [Rollback(so_far.damaged)] if so_far.damaged else []
         error: LLMError = failed
         chances.took()
-        while (avoid := chances.next(offline=not going_on)) is not None and not _late(request.scope, so_far.held):
+        while (passed := chances.next(offline=not going_on)) is not None and not _late(request.scope, so_far.held):
             try:
-                first, events = await self._begun(so_far.asked(avoid, going_on))
+                first, events = await self._begun(so_far.asked(passed, going_on))
             except LLMError as refused:
                 error = refused
                 chances.passed()
             else:
                 return _led([*heads, first], events)
-        raise error
+        # Where others were asked besides, the error tells of all of them.
+        raise error if so_far.cuts == 1 else ChainExhausted(attempts=request.scope.ledger) from failed
 
     async def _begun(self, asked: ChatRequest) -> Begun:
         if self._mode != "unstreamed":
@@ -115,7 +116,6 @@ class _Chances:
         asked = [link.info for link in links if link.llm is not None and link.info.id not in scope.avoid]
         self._left = {info.id: TURNS for info in asked}
         self._offline = {info.id for info in asked if info.offline}
-        self._avoid = scope.avoid
         self._ledger = scope.ledger
         self._read = 0
         self._cut = ""
@@ -137,7 +137,7 @@ class _Chances:
             self._left[id] -= 1
 
     def next(self, *, offline: bool) -> frozenset[str] | None:
-        """Return whom to avoid so that those are asked whose turn it is; None when nobody is left."""
+        """Return whom to pass by so that those are asked whose turn it is; None when nobody is left."""
         real = {id: left for id, left in self._left.items() if id not in self._offline}
         fresh = [id for id, left in real.items() if left == TURNS]
         again = [id for id, left in real.items() if left > 0]
@@ -146,7 +146,7 @@ class _Chances:
         self._candidates = fresh or others or again or rest
         if not self._candidates:
             return None
-        return self._avoid | self._left.keys() - set(self._candidates)
+        return frozenset(self._left.keys() - set(self._candidates))
 
     def _id(self, provider: str, model: str) -> str:
         id = f"{provider}:{model}"

@@ -44,11 +44,8 @@ class Recorder:
             self._sink.record(record)
 
     def skip(self, info: ModelInfo, role: str, reason: str, scope: Scope) -> None:
-        """Note that a model was not asked, and why, unless the answer's story tells so already.
-
-        A model that is avoided because this answer has come to it before is no news either.
-        """
-        if any(_tells(known, info, reason, info.id in scope.avoid) for known in scope.ledger):
+        """Note that a model was not asked, and why, unless the answer's story tells so already."""
+        if info.id in scope.passed or any(_tells(known, info, reason) for known in scope.ledger):
             return
         self.note(
             Attempt(
@@ -181,10 +178,9 @@ def _why_cancelled(error: BaseException, scope: Scope) -> str:
     return LOST if lost else ""
 
 
-def _tells(known: Attempt, info: ModelInfo, reason: str, avoided: bool) -> bool:
-    if known.provider != info.provider or info.model not in (known.model, "*"):
-        return False
-    return avoided or (known.outcome == "skipped" and known.message == reason)
+def _tells(known: Attempt, info: ModelInfo, reason: str) -> bool:
+    skipped = known.outcome == "skipped" and known.message == reason
+    return skipped and (known.provider, known.model) == (info.provider, info.model)
 
 
 class _Call:

@@ -37,11 +37,15 @@ def cut_attempt(scope: Scope) -> Attempt:
 
 
 class SoFar:
-    """The text that stands, where its seams are, and what it cost. ``held`` are the seconds that the reader took."""
+    """The text that stands, where its seams are, and what it cost.
+
+    ``held`` are the seconds that the reader took, ``cuts`` how often a model failed that was writing.
+    """
 
     def __init__(self, request: ChatRequest, mode: str, links: Sequence[Link]) -> None:
         self.texts: list[str] = []
         self.held = 0.0
+        self.cuts = 0
         self._request = request
         self._mode = mode
         self._infos = {link.info.id: link.info for link in links}
@@ -95,6 +99,7 @@ class SoFar:
 
     def cut(self, failed: ProviderError) -> str:
         """Note that the model failed that was writing, and return what it died of."""
+        self.cuts += 1
         attempt = cut_attempt(self._request.scope)
         text = self.text
         usage = attempt.usage if attempt.usage.total else self._estimated(text[self._counted :])
@@ -112,18 +117,18 @@ class SoFar:
             whole -= 1
         return len(text) - whole
 
-    def asked(self, avoid: frozenset[str], going_on: bool) -> ChatRequest:
-        """Return the request for those who are to write on, or anew."""
-        request = self._request
-        deadline = request.scope.deadline
+    def asked(self, passed: frozenset[str], going_on: bool) -> ChatRequest:
+        """Return the request for those who are to write on, or anew; not for those in ``passed``."""
+        deadline = self._request.scope.deadline
         later = None if deadline is None else deadline + self.held
+        avoid = self._request.scope.avoid | passed
+        request = rescoped(self._request, avoid=avoid, passed=passed, deadline=later)
         if not going_on:
-            return rescoped(request, avoid=avoid, deadline=later)
+            return request
         # A piece is a token at least: so nobody writes less than was asked for, and hardly more.
         limit = None if request.max_tokens is None else max(1, request.max_tokens - len(self.texts))
         text = self.text
-        scoped = rescoped(request, avoid=avoid, deadline=later, so_far=text[: len(text) - self.damaged])
-        return copied_request(scoped, max_tokens=limit)
+        return copied_request(rescoped(request, so_far=text[: len(text) - self.damaged]), max_tokens=limit)
 
     def done(self, event: Done) -> Done:
         """Return the end of the answer: what came last, made whole."""
