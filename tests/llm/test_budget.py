@@ -220,7 +220,9 @@ async def test_where_nobody_tells_the_tokens_they_are_estimated(staged: Any) -> 
 
 async def test_offline_answers_cost_nothing(staged: Any) -> None:
     stores = Stores()
-    stage = staged({"a": [ProviderUnavailable("down")]}, offline=["made up"], stores=stores, budget=BudgetRules(calls_per_day=1))
+    stage = staged(
+        {"a": [ProviderUnavailable("down")]}, offline=["made up"], stores=stores, budget=BudgetRules(calls_per_day=1)
+    )
     for _ in range(3):
         assert (await stage.chain.chat(asked())).offline
     assert spent(stores) == {(DAY, "calls"): 0}
@@ -231,7 +233,9 @@ async def test_a_store_that_fails_lets_nothing_be_spent_but_takes_no_answer_away
         def settle(self, lines: Sequence[SpendingLine]) -> None:
             raise StoreError("the disk is full")
 
-    stage = staged({"a": [ANSWER]}, stores=Stores(spending=Broken()), infos={"a": MODEL}, budget=BudgetRules(tokens_per_day=9_999))
+    stage = staged(
+        {"a": [ANSWER]}, stores=Stores(spending=Broken()), infos={"a": MODEL}, budget=BudgetRules(tokens_per_day=9_999)
+    )
     assert (await stage.chain.chat(asked())).text == "hello"
     assert stage.warnings == ["what calls cost cannot be settled for now, what was reserved counts: the disk is full"]
 
