@@ -137,6 +137,8 @@ def _doubts(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpe
     """Return what of the policies these models cannot carry out."""
     if spec.policies.strategy == "cascade" and escalation is None:
         return ("strategy cascade has no expensive tier to turn to: it runs as single; set llm.expensive_model",)
+    if spec.policies.measures and spec.policies.strategy != "best_of_two":
+        return _doubts_of_judge(_seats(spec, shop), spec)
     if spec.policies.strategy == "best_of_two":
         return _doubts_of_two(links, spec, shop)
     if spec.policies.strategy == "hedge" and sum(link.llm is not None and not link.info.offline for link in links) < 2:
@@ -151,18 +153,22 @@ def _doubts_of_two(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> tu
             "strategy best_of_two needs two models that can be asked, in other roles than reserve and fallback: "
             "it runs as single",
         )
-    told = []
-    model = spec.policies.judge.model
     seats = _seats(spec, shop)
-    if model and not any(seat.named and not seat.missing for seat in seats):
-        why = next((seat.missing for seat in seats if seat.named), "the chain is confined to others")
-        told.append(f"the judge {model!r} cannot be asked: {why}")
+    told = [*_doubts_of_judge(seats, spec)]
     if not any(not seat.missing and seat.info.id not in {link.info.id for link in pair} for seat in seats):
         told.append(
             "nobody can judge in strategy best_of_two: of two answers the first contestant's stands; "
             "set llm.judge.model, or name a further model in duplicate or reserve"
         )
     return tuple(told)
+
+
+def _doubts_of_judge(seats: Sequence[Seat], spec: ChainSpec) -> tuple[str, ...]:
+    model = spec.policies.judge.model
+    if not model or any(seat.named and not seat.missing for seat in seats):
+        return ()
+    why = next((seat.missing for seat in seats if seat.named), "the chain is confined to others")
+    return (f"the judge {model!r} cannot be asked: {why}",)
 
 
 def _strategy(links: Sequence[Link], escalation: Escalation | None, spec: ChainSpec, shop: Workshop) -> LLM:

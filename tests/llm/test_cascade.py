@@ -43,7 +43,7 @@ def score(value: float) -> str:
 
 @pytest.fixture
 def cascade(staged, info_of):
-    """Make a cascade: ``cascade({"cheap": [...], "dear": [...]})``; ``logprobs`` names the models that are known to give them."""
+    """Make a cascade: ``cascade({"cheap": [...], "dear": [...]})``; ``logprobs`` names the models that give them."""
 
     def make(scripts, *, threshold=0.8, tries=1, models=None, escalation=DEAR, logprobs=(), families=None, able=None, **spec):
         infos = {name: info_of(name, **({"logprobs": True} if name in logprobs else {}), **(able or {})) for name in scripts}
