@@ -12,7 +12,7 @@ from typing import Any
 
 from flowcraft.attempts import spent_usd
 from flowcraft.diagnostics.advice import ROLES, Advice
-from flowcraft.diagnostics.results import ModelTest, fastest_first
+from flowcraft.diagnostics.results import ModelTest, fastest_first, plain
 from flowcraft.errors import FlowCraftError
 from flowcraft.llm.ports import ModelStatistics
 
@@ -225,10 +225,10 @@ def _usd(usd: float | None) -> str:
 
 def _text(text: str) -> str:
     """Return text that others wrote as one line of a table, with nothing in it that Markdown or HTML takes for its own."""
-    line = " ".join(text.split())
+    line = plain(text)
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
 def _code(text: str) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
+    line = plain(text).replace("|", "\\|")
     return f"`` {line} ``" if "`" in line else f"`{line}`"

@@ -19,8 +19,8 @@ NO_CALLS = frozenset({"skipped", "cancelled"})
 class ModelTest:
     """One model and every call that it was asked in a test. Times are in seconds.
 
-    ``name`` is what settings call it, ``roles`` where it stands there; ``skip`` is why it could not be asked; ``text`` is how
-    its last answer begins. ``id`` is ``provider:model`` as statistics have it.
+    ``name`` is what settings call it, ``roles`` where it stands there; ``skip`` is why it could not be asked at all, ``stopped``
+    why it was asked no further; ``text`` is how its last answer begins. ``id`` is ``provider:model`` as statistics have it.
     """
 
     name: str
@@ -31,6 +31,7 @@ class ModelTest:
     price: Price | None = None
     attempts: tuple[Attempt, ...] = ()
     skip: str = ""
+    stopped: str = ""
     text: str = ""
 
     @property
@@ -90,7 +91,7 @@ class ModelTest:
 
     def message(self, error: str) -> str:
         """Return what the last error of a class said."""
-        return next((attempt.message for attempt in reversed(self.calls) if attempt.outcome == error), "")
+        return plain(next((attempt.message for attempt in reversed(self.calls) if attempt.outcome == error), ""))
 
     @property
     def trouble(self) -> str:
@@ -99,7 +100,9 @@ class ModelTest:
             return self.skip
         told = [f"{kind} x {number}" if number > 1 else kind for kind, number in self.errors.items()]
         unasked = sum(attempt.outcome == "skipped" for attempt in self.attempts)
-        return "; ".join([*told, f"{unasked} not asked: its breaker was open"] if unasked else told)
+        if unasked:
+            told.append(f"{unasked} not asked: its breaker was open")
+        return "; ".join([*told, self.stopped] if self.stopped else told)
 
     def as_json(self) -> dict[str, Any]:
         """Return this as plain data."""
@@ -122,6 +125,11 @@ class ModelTest:
             "usd": self.usd,
             "text": self.text,
         }
+
+
+def plain(text: str) -> str:
+    """Return what others wrote as one line without control characters."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def fastest_first(tests: Iterable[ModelTest]) -> list[ModelTest]:

@@ -14,7 +14,7 @@ from typing import Any
 from flowcraft.attempts import Attempt
 from flowcraft.diagnostics.advice import Advice, advise
 from flowcraft.diagnostics.report import Report, write_json, write_markdown
-from flowcraft.diagnostics.results import ModelTest, fastest_first
+from flowcraft.diagnostics.results import ModelTest, fastest_first, plain
 from flowcraft.errors import FlowCraftError, LLMError, SettingsError
 from flowcraft.llm.ports import ModelStatistics
 from flowcraft.manager import LLMManager
@@ -191,7 +191,7 @@ class LLMTestRunner:
         return _with(test, attempts)
 
     def _shown(self, text: str) -> str:
-        return Redactor(self._manager.secrets).text(" ".join(text.split()))[:LONGEST_TEXT]
+        return Redactor(self._manager.secrets).text(plain(text))[:LONGEST_TEXT]
 
 
 class _Limits:
@@ -218,7 +218,9 @@ def _with(test: ModelTest, attempts: Sequence[Attempt], stopped: str = "") -> Mo
     told = next((attempt for attempt in attempts if attempt.outcome not in ("skipped", "cancelled")), None)
     reason = stopped or (skips[-1] if skips else "")
     named = test if told is None else replace(test, model=told.model, provider=told.provider)
-    return replace(named, attempts=tuple(attempts), skip="" if told is not None else reason)
+    if told is None:
+        return replace(named, attempts=tuple(attempts), skip=reason)
+    return replace(named, attempts=tuple(attempts), stopped=stopped)
 
 
 async def _all(work: Sequence[Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from flowcraft.errors import SettingsError
 from flowcraft.llm.registry import Registry
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.settings import Settings, tier_names
@@ -46,12 +45,14 @@ def models_called(settings: Settings, registry: Registry, names: Iterable[str]) 
 
 def _of_chains(settings: Settings) -> list[tuple[str, str]]:
     llm = settings.llm
-    chains = [pair for name in ("default", "expensive", *llm.tiers) for pair in _of_chain(settings, name)]
+    dear = [("expensive", llm.expensive_model)] if llm.expensive_model else []
+    default = [("default", llm.default_model)] if llm.default_model else []
+    tiers = [(tier, name) for tier in llm.tiers for _, name in _of_chain(settings, tier)]
     repair = llm.structured.repair_model
     mender = [("repair", repair)] if repair and repair not in tier_names(settings) else []
     roles = [(role, name) for role, names in llm.model_roles.listed() for name in names]
-    default = [("default", llm.default_model)] if llm.default_model else []
-    return [*chains, *roles, *default, *mender, *(("", name) for name in llm.aliases.values())]
+    aliases = [("", name) for name in llm.aliases.values()]
+    return [*_of_chain(settings, "default"), *roles, *dear, *default, *tiers, *mender, *aliases]
 
 
 def _of_chain(settings: Settings, tier: str) -> list[tuple[str, str]]:
@@ -80,16 +81,7 @@ def _merged(models: Iterable[NamedModel]) -> list[NamedModel]:
 
 
 def _found(registry: Registry, role: str, name: str) -> NamedModel:
-    roles = (role,) if role else ()
-    try:
-        found = registry.find(name)
-    except SettingsError as error:
-        provider = name.partition(":")[0]
-        return NamedModel(name=name, info=ModelInfo(model=name, provider=provider), roles=roles, skip=_first_line(error))
-    if found.source is not None and ":" in name and registry.find(found.info.model).info.id == found.info.id:
-        name = found.info.model  # the shorter name means the same
-    return NamedModel(name=name, info=found.info, roles=roles, skip=found.skip)
-
-
-def _first_line(error: SettingsError) -> str:
-    return str(error).partition("\n")[0]
+    found = registry.find(name)
+    if found.source is not None and registry.find(found.info.model).info.id == found.info.id:
+        name = found.info.model  # the plain id means the same
+    return NamedModel(name=name, info=found.info, roles=(role,) if role else (), skip=found.skip)
