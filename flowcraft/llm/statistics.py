@@ -29,6 +29,8 @@ REREAD = 5.0
 """Seconds after which the rows of other processes are read again."""
 MOST_WAITING = 50_000
 """Records that wait while the store fails; the oldest give way."""
+MOST_OWN = 10 * WINDOW
+"""Ids of own records that are known when the store gives them back: it gives the last calls of each model."""
 VERDICTS = 20_000
 """Verdicts that a process takes in from the store when it starts: the last ones."""
 
@@ -41,9 +43,10 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 class _Model:
-    """The calls of one model: every one counted, the last ones kept."""
+    """The calls of one model: the last ones kept, and every one ``counted`` by its labels where no store does that."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted: bool) -> None:
+        self._counted = counted
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         self.usd: dict[tuple[str, str], float] = defaultdict(float)
         self.calls: deque[CallRecord] = deque()
@@ -54,9 +57,10 @@ class _Model:
     def add(self, record: CallRecord) -> None:
         attempt = record.attempt
         self.count += 1
-        self.outcomes[record.stage, record.task, attempt.outcome] += 1
-        if attempt.usd is not None:
-            self.usd[record.stage, record.task] += attempt.usd
+        if self._counted:
+            self.outcomes[record.stage, record.task, attempt.outcome] += 1
+            if attempt.usd is not None:
+                self.usd[record.stage, record.task] += attempt.usd
         self.calls.append(record)
         if attempt.outcome == "ok":
             insort(self.times, attempt.seconds)
@@ -205,7 +209,7 @@ class Statistics:
         key = (record.attempt.provider, record.attempt.model)
         known = self._models.get(key)
         if known is None:
-            known = self._models[key] = _Model()
+            known = self._models[key] = _Model(counted=self._store is None)
         known.add(record)
         if self._speed is not None:
             self._news.append(record)
@@ -227,7 +231,7 @@ class Statistics:
     def _remember(self, id: str) -> None:
         """Keep the id of a record that the store will give back; of those never read back the oldest are forgotten."""
         self._own[id] = None
-        if len(self._own) > MOST_WAITING:
+        if len(self._own) > MOST_OWN:
             self._own.popitem(last=False)
 
     def _stale(self) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import tracemalloc
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -38,6 +41,13 @@ class Memory:
         self.rows += records
         self.batches.append(len(records))
         self.added.set()
+
+    @classmethod
+    def forgetful(cls) -> Memory:
+        memory = cls()
+        memory.rows = deque(maxlen=0)  # type: ignore[assignment]
+        memory.batches = deque(maxlen=0)  # type: ignore[assignment]
+        return memory
 
     def latest(self, per_model: int = 1000, after: int = 0) -> tuple[int, Iterable[CallRecord]]:
         return len(self.rows), self.rows[after:]
@@ -201,3 +211,28 @@ async def test_a_store_that_cannot_be_read_keeps_nobody_from_answering(staged: A
 
 def links(models: str) -> list[Link]:
     return [Link(llm=None, info=ModelInfo(model=model, provider="p")) for model in models]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_calls() -> None:
+    statistics = Statistics(Memory.forgetful())
+    models = [("p", "a"), ("p", "b"), ("p", "c")]
+
+    def record(calls: int) -> int:
+        for number in range(calls):
+            made = call(number, model="abc"[number % 3], seconds=0.1 + number % 97, stage=f"stage {number % 7}")
+            statistics.record(replace(made, id=f"{number} of {calls}", task=f"task {number % 5000}"))
+            if number % 100 == 0:
+                statistics.speed(models, "stage 1", f"task {number % 5000}")
+        statistics.flush()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = record(20_000)
+        grown = record(100_000) - before
+    finally:
+        tracemalloc.stop()
+        statistics.close()
+    assert grown < 0.02 * before
