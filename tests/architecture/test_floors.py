@@ -26,7 +26,8 @@ layers =
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     program = "from importlinter.cli import lint_imports_command as main; main()"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins" / "flowcraft-openai")])}
+    plugins = sorted(str(path) for path in folder.glob("plugins/*") if path.is_dir())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *plugins])}
     command = [sys.executable, "-c", program, "--no-cache", "--no-logo"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

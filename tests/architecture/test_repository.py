@@ -65,7 +65,7 @@ def wanted(project: Path, *extras: str) -> set[Requirement]:
     return {requirement for text in listed if not (requirement := Requirement(text)).name.startswith("flowcraft")}
 
 
-@pytest.mark.parametrize(("name", "extras"), [("demo", ()), ("dev", ("dev",)), ("bench", ("dev", "bench"))])
+@pytest.mark.parametrize(("name", "extras"), [("demo", ()), ("dev", ("dev",)), ("bench", ("bench",))])
 def test_locked_list_holds_what_the_projects_ask_for(name: str, extras: tuple[str, ...]) -> None:
     locked = pins(name)
     asked = wanted(ROOT / "pyproject.toml", *extras)
@@ -87,7 +87,8 @@ def test_every_pin_is_hashed_and_no_address_is_named(name: str) -> None:
 def test_the_locked_lists_agree() -> None:
     demo, dev, bench = pins("demo"), pins("dev"), pins("bench")
     assert demo.items() <= dev.items()
-    assert dev.items() <= bench.items()
+    # Those with whom we compare ourselves need an earlier version of one SDK, so they have an environment of their own.
+    assert {name for name in demo if bench[name] != demo[name]} == {"openai"}
 
 
 def test_the_demo_installs_no_test_tools() -> None:

@@ -20,6 +20,7 @@ from flowcraft.workflow import load_workflow
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+OURS = {"flowcraft", "flowcraft_anthropic", "flowcraft_openai"}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -60,7 +61,7 @@ def test_there_are_examples() -> None:
 def test_python_example_is_python_and_imports_what_exists(code: str) -> None:
     tree = compile(code, "<example>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"flowcraft", "flowcraft_openai"}:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             module = importlib.import_module(node.module or "")
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], node.module
 

@@ -15,7 +15,16 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "plugins/flowcraft-openai/README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "plugins/flowcraft-anthropic/README.md",
+        "plugins/flowcraft-openai/README.md",
+    ],
+)
 def test_relative_links_lead_to_files(name: str) -> None:
     page = ROOT / name
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8"))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MANY = ("anyOf", "allOf", "oneOf")
+TYPES = (None, "object", "array", "string", "integer", "number", "boolean", "null")
 SHAPED = ("$ref", "type", "enum", "const", *MANY)
 
 
@@ -21,7 +22,10 @@ def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     from anthropic import transform_schema  # heavy; loaded by now
 
-    return transform_schema({key: value for key, value in schema.items() if key != "$schema"})
+    try:
+        return transform_schema({key: value for key, value in schema.items() if key != "$schema"})
+    except ValueError:  # the SDK's first versions know less than the API
+        return None
 
 
 def instruction(schema: Mapping[str, Any]) -> str:
@@ -33,7 +37,7 @@ def instruction(schema: Mapping[str, Any]) -> str:
 def _sayable(schema: Any) -> bool:
     if not isinstance(schema, Mapping) or not any(schema.get(key) is not None for key in SHAPED):
         return False
-    if isinstance(schema.get("type"), list) or "definitions" in schema or sum(key in schema for key in MANY) > 1:
+    if schema.get("type") not in TYPES or "definitions" in schema or sum(key in schema for key in MANY) > 1:
         return False
     reference = schema.get("$ref")
     if reference is not None and not str(reference).startswith("#/$defs/"):

@@ -417,9 +417,10 @@ NAME = {"type": "string"}
             },
             True,
         ),
-        ({"type": "object", "properties": {"kind": {"enum": ["a", "b"]}}}, True),
+        ({"type": "object", "properties": {"kind": {"type": "string", "enum": ["a", "b"]}}}, True),
         ({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}, False),
         ({"type": "object", "properties": {"any": {}}}, False),
+        ({"type": "object", "properties": {"odd": {"type": "file"}}}, False),
         ({"type": "object", "properties": {"list": {"type": "array"}}}, False),
         ({"type": "object", "properties": {"many": {"type": ["string", "null"]}}}, False),
         (
