@@ -92,7 +92,8 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
     """
     links = _links(spec, shop, mender)
     escalation = _escalation(links, spec, shop, mender) if spec.policies.measures else None
-    asked = (*links, *(escalation.links if escalation is not None else ()))
+    dear = escalation.links if escalation is not None else ()
+    asked = tuple({link.info.id: link for link in (*dear, *links)}.values())
     llm = _around(_strategy(links, escalation, spec, shop), asked, spec, shop)
     doubts = _doubts(links, escalation, spec, shop)
     for doubt in doubts:
@@ -121,7 +122,7 @@ def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) ->
     """Put around a strategy what concerns whole answers: continuation, then the cache, outermost."""
     if spec.policies.continuation != "fail":
         warn = {"warn": shop.warn} if spec.policies.warn_streams else {}
-        llm = Continuation(llm, spec.policies.continuation, links, **warn)
+        llm = Continuation(llm, _single(links, spec, shop), spec.policies.continuation, links, **warn)
     return _cached(llm, links, spec, shop)
 
 

@@ -554,6 +554,55 @@ async def test_a_reader_may_be_cancelled_at_any_time_and_nothing_stays_open(play
         assert len(stage.fake.closed) == stage.fake.opened
 
 
+# -- strategies
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue", "unstreamed"])
+async def test_a_hedge_that_is_cut_comes_to_its_end(play: Any, info_of: Any, mode: str) -> None:
+    stage = play({"a": Part(9), "b": Part()}, strategy="hedge", continuation=mode, infos=filling(info_of, "b"))
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert reader.text == reader.response.text == TEXT
+    assert reader.kinds == ["Switch" if mode == "continue" else "Restart", "Done"]
+    assert len(stage.fake.closed) == stage.fake.opened
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue", "unstreamed"])
+async def test_the_rest_of_a_contest_that_is_cut_comes_to_its_end(play: Any, info_of: Any, mode: str) -> None:
+    models = [("primary", "a"), ("duplicate", "b"), ("reserve", "c"), ("reserve", "d")]
+    lost = Part(0)  # both contestants are asked for whole answers, and have none
+    stage = play(
+        {"a": lost, "b": lost, "c": Part(9), "d": Part()},
+        models=models,
+        strategy="best_of_two",
+        continuation=mode,
+        infos=filling(info_of, "d"),
+    )
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert reader.text == reader.response.text == TEXT
+    assert [kind for kind in reader.kinds if kind != "Progress"] == ["Switch" if mode == "continue" else "Restart", "Done"]
+    assert [model for model, _ in stage.fake.asked] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue", "unstreamed"])
+async def test_an_expensive_answer_that_is_cut_comes_to_its_end(play: Any, info_of: Any, mode: str) -> None:
+    from flowcraft.llm.rules import CascadeRules
+
+    stage = play(
+        {"cheap": Part(0), "dear": Part(9), "dearer": Part()},
+        models=[("primary", "cheap")],
+        strategy="cascade",
+        cascade=CascadeRules(escalation=(("primary", "dear"), ("primary", "dearer"))),
+        continuation=mode,
+        infos=filling(info_of, "dearer"),
+    )
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert reader.text == reader.response.text == TEXT
+    assert [kind for kind in reader.kinds if kind != "Progress"] == ["Switch" if mode == "continue" else "Restart", "Done"]
+    assert [model for model, _ in stage.fake.asked] == ["cheap", "dear", "dearer"]
+
+
+# -- whatever comes
+
 TIMEOUT, DEADLINE = 20.0, 60.0
 error = st.sampled_from(
     [LOST, ProviderTimeout("slow"), RateLimited("slow down"), RateLimited("slow down", retry_after=3.0), ProviderError("odd")]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
-from flowcraft.errors import ChainExhausted, InvalidOutput, LLMError, ProviderError, ProviderUnavailable
+from flowcraft.errors import ChainExhausted, InvalidOutput, LLMError, ProviderUnavailable
 from flowcraft.llm.base import Begun, Link, begin
 from flowcraft.llm.policies.so_far import SoFar
 from flowcraft.llm.replay import replayed
@@ -21,15 +21,22 @@ TURNS = 2
 class Continuation:
     """Lets an answer come to its end though the model that was streaming it fails. Whole answers pass through.
 
-    ``mode`` says how. Asked are first the models that this answer has not come to yet, in their order; then the others once
-    more, the one that was just cut last. Never after the deadline; time that the reader spends is not counted. ``warn`` is
-    told of text that was kept.
+    ``mode`` says how. ``rest``, a chain of ``links``, brings what is left to its end, whatever strategy ``inner`` has. Asked
+    are first the models that this answer has not come to yet, in their order; then the others once more, the one that was
+    just cut last. Never after the deadline; time that the reader spends is not counted. ``warn`` is told of text that was
+    kept.
     """
 
     def __init__(
-        self, inner: LLM, mode: ContinuationMode, links: Sequence[Link], warn: Callable[[str], None] = lambda text: None
+        self,
+        inner: LLM,
+        rest: LLM,
+        mode: ContinuationMode,
+        links: Sequence[Link],
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._inner = inner
+        self._rest = rest
         self._mode = mode
         self._links = links
         self._warn = warn
@@ -46,7 +53,7 @@ class Continuation:
         texts = so_far.texts
         events = self._inner.stream(request)
         while True:
-            failed: ProviderError | None = None
+            failed: LLMError | None = None
             try:
                 async with aclosing(events):
                     async for event in events:
@@ -62,27 +69,27 @@ class Continuation:
                         so_far.held += time() - shown
                     else:
                         raise ProviderUnavailable("the stream ended before the answer was complete")
-            except ProviderError as error:
+            except LLMError as error:
                 if not so_far.begun:
                     raise
                 failed = error
             if failed is None:
                 yield so_far.done(done)
                 return
-            events = await self._rest(request, so_far, chances, failed)
+            events = await self._mended(request, so_far, chances, failed)
 
-    async def _rest(
-        self, request: ChatRequest, so_far: SoFar, chances: _Chances, failed: ProviderError
+    async def _mended(
+        self, request: ChatRequest, so_far: SoFar, chances: _Chances, failed: LLMError
     ) -> AsyncGenerator[StreamEvent, None]:
         """Return the events that end the answer, as far as they come. Raises what keeps it from ending."""
         if self._mode == "keep":
             return self._kept(request, so_far, failed)
         going_on = self._mode == "continue" and so_far.can_be_gone_on_with
-        why = so_far.cut(failed)
+        why = so_far.cut()
         heads: list[StreamEvent] = [Restart(why)]
         if going_on:
             heads = [Rollback(so_far.damaged)] if so_far.damaged else []
-        error: LLMError = failed
+        error = failed
         chances.took()
         while (passed := chances.next(offline=not going_on)) is not None and not _late(request.scope, so_far.held):
             try:
@@ -97,14 +104,14 @@ class Continuation:
 
     async def _begun(self, asked: ChatRequest) -> Begun:
         if self._mode != "unstreamed":
-            return await begin(self._inner, asked)
-        events = replayed(await self._inner.chat(asked))
+            return await begin(self._rest, asked)
+        events = replayed(await self._rest.chat(asked))
         return next(events), _led(events)
 
-    def _kept(self, request: ChatRequest, so_far: SoFar, failed: ProviderError) -> AsyncGenerator[StreamEvent, None]:
+    def _kept(self, request: ChatRequest, so_far: SoFar, failed: LLMError) -> AsyncGenerator[StreamEvent, None]:
         if isinstance(failed, InvalidOutput) or request.output is not None or not so_far.text:
             raise failed
-        response = so_far.kept(failed)
+        response = so_far.kept()
         self._warn(f"a stream of {response.provider}:{response.model} was cut; the text so far is taken for the answer")
         return _led([Done(response)])
 
@@ -126,9 +133,10 @@ class _Chances:
         news = self._ledger[self._read :]
         self._read = len(self._ledger)
         called = [self._id(attempt.provider, attempt.model) for attempt in news if attempt.outcome != "skipped"]
-        for id in dict.fromkeys(called):
-            self._left[id] = self._left.get(id, TURNS) - 1
-        self._cut = called[-1] if called else ""
+        ours = [id for id in called if id in self._left]
+        for id in set(ours or self._candidates):
+            self._left[id] -= 1
+        self._cut = ours[-1] if ours else ""
 
     def passed(self) -> None:
         """Note that every model that was to be asked has had its turn, asked or skipped."""

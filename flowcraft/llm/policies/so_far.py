@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from flowcraft.attempts import Attempt, Usage
-from flowcraft.errors import ProviderError
 from flowcraft.llm.base import Link, copied_request, copied_response, rescoped
 from flowcraft.llm.policies.going_on import means
 from flowcraft.llm.tokens import estimate_usage, text_tokens
@@ -97,7 +96,7 @@ class SoFar:
             if isinstance(event, ToolCallEvent):
                 self._calls.append(event.call)
 
-    def cut(self, failed: ProviderError) -> str:
+    def cut(self) -> str:
         """Note that the model failed that was writing, and return what it died of."""
         self.cuts += 1
         attempt = cut_attempt(self._request.scope)
@@ -106,7 +105,7 @@ class SoFar:
         self._broken = f"{attempt.provider}:{attempt.model}"
         self._pieces.append(_with_usage(attempt, usage))
         self._counted = len(text)
-        return f"{self._broken}: {type(failed).__name__}{f': {failed}' if str(failed) else ''}"
+        return ": ".join(word for word in (self._broken, attempt.outcome, attempt.message) if word)
 
     @property
     def damaged(self) -> int:
@@ -153,9 +152,9 @@ class SoFar:
             )
         )
 
-    def kept(self, failed: ProviderError) -> ChatResponse:
+    def kept(self) -> ChatResponse:
         """Return the text so far as an answer that was cut."""
-        why = self.cut(failed)
+        why = self.cut()
         piece = self._pieces[-1]
         return ChatResponse(
             text=self.text,
