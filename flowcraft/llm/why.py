@@ -185,9 +185,9 @@ def _summary(decision: Decision) -> str:
 
 
 def _drawn(known: Knowledge, open_to: Sequence[bool]) -> tuple[list[float], list[int]]:
-    """Return in which share of draws each model comes first of those that can be asked, and all by the mean of their ranks.
+    """Return in which share of draws each model comes first of those that can be asked, and the places of all.
 
-    The draws are always the same: two looks at the same knowledge say the same.
+    These go by the mean of their ranks, those that cannot be asked behind. The draws are always the same: two looks at the same knowledge say the same.
     """
     count = len(known.models)
     firsts, ranks = [0] * count, [0] * count
@@ -197,7 +197,7 @@ def _drawn(known: Knowledge, open_to: Sequence[bool]) -> tuple[list[float], list
         firsts[next((place for place in drawn if open_to[place]), drawn[0])] += 1
         for rank, place in enumerate(drawn):
             ranks[place] += rank
-    return [first / DRAWS for first in firsts], sorted(range(count), key=ranks.__getitem__)
+    return [first / DRAWS for first in firsts], sorted(range(count), key=lambda place: (not open_to[place], ranks[place]))
 
 
 def _tally(ratings: Ratings, id: str, stage: str, task: str) -> tuple[float, float]:
