@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
-from flowcraft.cli.exits import DONE, FAILED
+from flowcraft.cli.exits import DONE, FAILED, INTERRUPTED
 from flowcraft.cli.options import AsJson, SettingsPath
 from flowcraft.source import did_you_mean
 
@@ -67,9 +67,10 @@ def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its par
             )
     except KeyboardInterrupt:
         if not as_json:
-            stderr().print(f"{len(runner.results)} of {len(chosen)} models were through:")
-            _show(runner)
-        raise
+            stderr().print(f"interrupted: {len(runner.results)} of {len(chosen)} models were through")
+            if runner.results:
+                _show(runner)
+        return INTERRUPTED
     if as_json:
         print_json(runner.as_json())
     else:
@@ -145,7 +146,7 @@ def _show(runner: LLMTestRunner) -> None:
 
 
 def _cells(test: ModelTest) -> list[Text]:
-    usd = "" if not test.calls else "?" if test.usd is None else f"{test.usd:.6f}"
+    usd = f"{test.usd:.6f}" if test.usd is not None else "?" if test.works else ""
     return [
         _line(test)[:1],
         Text(test.name),

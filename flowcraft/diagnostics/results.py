@@ -19,7 +19,7 @@ NO_CALLS = frozenset({"skipped", "cancelled"})
 class ModelTest:
     """One model and every call that it was asked in a test. Times are in seconds.
 
-    ``name`` is what settings call it, ``roles`` where it stands there. ``skip`` is why it could not be asked at all, ``stopped``
+    ``name`` is what settings call it, ``roles`` where it stands there. ``skip`` is why it was not asked at all, ``stopped``
     why no further. ``text`` is how its last answer begins.
     """
 
