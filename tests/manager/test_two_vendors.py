@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from flowcraft.manager import LLMManager
-from flowcraft.plugin import ChatRequest, Message, Reasoning, ReasoningSpec, TextDelta, ToolCall, ToolResult, ToolSpec
+from flowcraft.plugin import ChatRequest, Message, Reasoning, ReasoningSpec, Switch, TextDelta, ToolCall, ToolResult, ToolSpec
 from flowcraft.settings import load_settings
 from flowcraft.testing import Fault, FaultServer, Reply
 from flowcraft_anthropic.client import load as load_anthropic
@@ -34,23 +34,28 @@ def server() -> Iterator[FaultServer]:
         yield server
 
 
-@pytest.fixture
-def manager(server: FaultServer, tmp_path: Path) -> LLMManager:
-    """Asks ``first`` at a server that speaks as OpenAI does, then ``second`` at one that speaks as Anthropic does."""
+def managed(server: FaultServer, folder: Path, models: list[str], **llm: Any) -> LLMManager:
+    """``one`` is a server that speaks as OpenAI does, ``two`` one that speaks as Anthropic does."""
     load_openai()
     load_anthropic()
     keys = {"base_url": server.url, "api_key": "${LOCAL_KEY}"}
+    able = {"capabilities": {"prefill": True}}
     page = {
-        "storage": f"sqlite:///{tmp_path}/calls.db",
-        "llm": {"model_roles": {"primary": ["one:first", "two:second"]}, "retry_attempts": 0},
+        "storage": f"sqlite:///{folder}/calls.db",
+        "llm": {"model_roles": {"primary": models}, "retry_attempts": 0, **llm},
         "providers": {
-            "one": {"type": "openai", "reasoning_key": "reasoning", **keys},
-            "two": {"type": "anthropic", **keys},
+            "one": {"type": "openai", "reasoning_key": "reasoning", "models": {"first": able}, **keys},
+            "two": {"type": "anthropic", "models": {"second": able}, **keys},
         },
     }
-    file = tmp_path / "settings.yaml"
+    file = folder / "settings.yaml"
     file.write_text(json.dumps(page))
-    return LLMManager(load_settings(file, environ={"LOCAL_KEY": "sk-test-0123456789"}, cwd=tmp_path))
+    return LLMManager(load_settings(file, environ={"LOCAL_KEY": "sk-test-0123456789"}, cwd=folder))
+
+
+@pytest.fixture
+def manager(server: FaultServer, tmp_path: Path) -> LLMManager:
+    return managed(server, tmp_path, ["one:first", "two:second"])
 
 
 def story(response: Any) -> list[tuple[str, str]]:
@@ -136,6 +141,25 @@ async def test_tokens_of_both_vendors_are_counted_alike(server: FaultServer, man
         answers = [await manager.llm().chat("How are you?") for _ in range(2)]
     assert [answer.provider for answer in answers] == ["one", "two"]
     assert answers[0].usage == answers[1].usage
+
+
+@pytest.mark.parametrize("first", ["one:first", "two:second"])
+async def test_a_stream_that_breaks_goes_on_at_the_other_vendor_with_no_character_lost_or_doubled(
+    server: FaultServer, tmp_path: Path, first: str
+) -> None:
+    text = "Привет,  мир! \n\n 今天天气很好，we go for a walk.  🙂 Ada said: yes."
+    other = {"one:first": "two:second", "two:second": "one:first"}[first]
+    ends = list(range(8, len(text.encode()) - 1, 3))
+    async with managed(server, tmp_path, [first, other], continuation="continue", breaker={"calls": 1000}) as manager:
+        for end in ends:
+            server.script(first[4:], Fault.cut_stream(end, Reply(text, chunks=tuple(text))))
+            server.script(other[4:], Reply(text, chunks=tuple(text), prefill=True))
+            async with manager.llm().stream("hi") as stream:
+                events = [event async for event in stream]
+            assert stream.response is not None
+            assert stream.response.text == text
+            assert "".join(event.text for event in events if isinstance(event, TextDelta)) == text
+            assert [event.provider for event in events if isinstance(event, Switch)] == [other[:3]]
 
 
 def test_only_a_key_in_the_environment_is_needed(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from flowcraft.plugin import (
     ToolCallEvent,
     Usage,
 )
+from flowcraft_anthropic.content import arguments
 from flowcraft_anthropic.errors import from_body
 
 FINISH: Mapping[str, FinishReason] = {
@@ -59,7 +60,7 @@ class Reader:
         """Return the response that ``data`` holds. Raises our errors."""
         check(data)
         blocks = data.get("content")
-        if not isinstance(blocks, list) or not data.get("stop_reason"):
+        if not isinstance(blocks, list) or not data.get("stop_reason") or not all(isinstance(block, dict) for block in blocks):
             raise ProviderUnavailable("the server answered without content or the reason why it ended")
         for block in blocks:
             if block.get("type") == "text":
@@ -75,7 +76,7 @@ class Reader:
             parts = self._refused(data.get("stop_details"), parts, text)
         extra = {key: data[key] for key in NOTED if data.get(key) is not None}
         if any(block.get("type") not in KNOWN for block in blocks):
-            extra["content"] = list(blocks)
+            extra["content"] = [_whole(block) for block in blocks]
         if self._left_out:
             extra["left_out"] = self._left_out
         return ChatResponse(
@@ -185,14 +186,14 @@ class EventReader(Reader):
         block = self._blocks.setdefault(index, {"type": "thinking" if kind == "thinking_delta" else "text"})
         if kind == "text_delta":
             text = self.without_blank(str(delta.get("text") or ""))
-            block["text"] = block.get("text", "") + text
+            block["text"] = (block.get("text") or "") + text
             if text:
                 yield TextDelta(text)
         elif kind == "thinking_delta" and delta.get("thinking"):
-            block["thinking"] = block.get("thinking", "") + delta["thinking"]
+            block["thinking"] = (block.get("thinking") or "") + delta["thinking"]
             yield ReasoningDelta(delta["thinking"])
         elif kind == "signature_delta":
-            block["signature"] = block.get("signature", "") + str(delta.get("signature") or "")
+            block["signature"] = (block.get("signature") or "") + str(delta.get("signature") or "")
         elif kind == "input_json_delta" and delta.get("partial_json"):
             block["json"] = block.get("json", "") + delta["partial_json"]
             if index in self._calls:
@@ -234,6 +235,14 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
 def _index(event: Mapping[str, Any]) -> int:
     index = event.get("index")
     return index if isinstance(index, int) else 0
+
+
+def _whole(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a block as a whole answer has it."""
+    if "json" not in block:
+        return block
+    rest = {key: value for key, value in block.items() if key != "json"}
+    return {**rest, "input": arguments(block["json"])}
 
 
 def _arguments(block: Mapping[str, Any]) -> str:

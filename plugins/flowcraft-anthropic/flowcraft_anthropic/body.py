@@ -108,6 +108,9 @@ def _reasoning(model: str, request: ChatRequest, config: AnthropicConfig, asked:
         by_budget = not adaptive or (budget is not None and told.budget is True)
     else:
         by_budget = config.thinking == "budget"
+    if by_budget and told.budget is not False and request.tools and request.tool_choice not in (None, "auto", "none"):
+        asked.left_out.append("reasoning")  # the vendor refuses budgets beside a call that must be made
+        return
     if by_budget and told.budget is not False:
         _budget(request, body, budget or BUDGETS.get(effort or "", BUDGETS["medium"]))
     elif by_budget and told.adaptive is False:

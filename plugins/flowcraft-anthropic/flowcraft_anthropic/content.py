@@ -92,6 +92,16 @@ def tool_id(given: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", given) or "_"
 
 
+def arguments(text: str) -> dict[str, Any]:
+    """Return the arguments of a call as an object."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    # What another model wrote wrong is shown as it was; the vendor's own word for it.
+    return value if isinstance(value, dict) else {"INVALID_JSON": text}
+
+
 def _blocks(part: Part, section: str, model: str) -> Iterator[Block]:
     if isinstance(part, Text):
         if part.text:
@@ -99,7 +109,7 @@ def _blocks(part: Part, section: str, model: str) -> Iterator[Block]:
     elif isinstance(part, Media):
         yield _marked(_media(part), part.cache)
     elif isinstance(part, ToolCall):
-        yield {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": _arguments(part.arguments)}
+        yield {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": arguments(part.arguments)}
     elif isinstance(part, ToolResult):
         failed = {"is_error": True} if part.error else {}
         yield {"type": "tool_result", "tool_use_id": tool_id(part.id), "content": part.content, **failed}
@@ -122,15 +132,6 @@ def _thought(part: Reasoning) -> Block:
 
 def _marked(block: Block, cache: bool) -> Block:
     return {**block, "cache_control": dict(MARK)} if cache else block
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        value = None
-    # What another model wrote wrong is shown as it was; the vendor's own word for it.
-    return value if isinstance(value, dict) else {"INVALID_JSON": text}
 
 
 def _media(part: Media) -> Block:

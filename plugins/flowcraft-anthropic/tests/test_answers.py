@@ -167,17 +167,32 @@ async def test_id_model_and_notes_are_kept(both: Any) -> None:
 
 
 async def test_blocks_of_other_kinds_are_kept_as_they_are(both: Any) -> None:
-    blocks = [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, {"type": "text", "text": "Fine."}]
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    blocks = [search, {"type": "text", "text": "Fine."}]
     plain, streamed, _ = await both(Reply(message={"content": blocks}))
     for response in (plain, streamed):
         assert response.text == "Fine."
         assert response.extra["content"] == blocks
 
 
+async def test_the_input_of_a_tool_of_the_vendors_is_kept_whole(server: FaultServer, provider: Any) -> None:
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    raw = sse(
+        {"type": "content_block_start", "index": 0, "content_block": search},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"query": '}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '"Oslo"}'}},
+        {"type": "message_delta", "delta": {"stop_reason": "pause_turn"}},
+    )
+    server.script("model-a", Fault(raw=raw))
+    (done,) = [event async for event in provider.stream("model-a", ASK)]
+    assert done.response.finish_reason == "pause"
+    assert done.response.extra["content"] == [{**search, "input": {"query": "Oslo"}}]
+
+
 async def test_what_a_newer_api_adds_to_a_stream_is_passed_over(server: FaultServer, provider: Any) -> None:
     raw = sse(
         {"type": "brand_new"},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": None}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {}}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
@@ -197,7 +212,16 @@ async def test_a_stream_that_just_stops_is_no_answer(server: FaultServer, provid
         await anext(stream)
 
 
-@pytest.mark.parametrize("raw", [b"[1, 2]", b'{"content": []}', b'{"content": "Hi", "stop_reason": "end_turn"}', b"null"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[1, 2]",
+        b'{"content": []}',
+        b'{"content": ["Hi"], "stop_reason": "end_turn"}',
+        b'{"content": "Hi", "stop_reason": "end_turn"}',
+        b"null",
+    ],
+)
 async def test_a_body_that_is_no_answer_is_none(server: FaultServer, provider: Any, raw: bytes) -> None:
     server.script("model-a", Fault(raw=raw))
     with pytest.raises(ProviderUnavailable, match="the server answered with"):

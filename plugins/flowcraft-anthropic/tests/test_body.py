@@ -351,6 +351,15 @@ async def test_a_budget_that_cannot_be_is_refused(sent: Any, spec: Any, limit: A
         await sent(of(HI, reasoning=spec, max_tokens=limit), thinking="budget")
 
 
+@pytest.mark.parametrize(("choice", "thinks"), [("weather", False), ("required", False), ("auto", True), (None, True)])
+async def test_a_budget_and_a_call_that_must_be_made_are_not_sent_together(sent: Any, choice: Any, thinks: bool) -> None:
+    request = of(HI, reasoning=ReasoningSpec(budget=4000), tools=(ToolSpec(name="weather"),), tool_choice=choice)
+    body = await sent(request, model="claude-haiku-4-5")
+    assert ("thinking" in body) is thinks
+    assert left_out(sent.response) == (() if thinks else ("reasoning",))
+    assert "thinking" in await sent(request, model="claude-sonnet-5-5")
+
+
 async def test_thinking_and_temperature_are_not_sent_together(sent: Any) -> None:
     request = of(HI, reasoning=ReasoningSpec(budget=4000), temperature=0.2)
     body = await sent(request, model="claude-haiku-4-5", api_version="2023-06-01")

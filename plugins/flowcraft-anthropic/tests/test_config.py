@@ -172,7 +172,7 @@ def test_what_is_known_of_models() -> None:
     # Their prices depend on the length of the input.
     assert known["claude-haiku-5-5"].price is known["claude-sonnet-4-5"].price is None
     prefill = {name for name, model in known.items() if model.capabilities.prefill}
-    assert prefill == {"claude-haiku-4-5", "claude-sonnet-4-5"}
+    assert prefill == {"claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5"}
     assert {model.capabilities.temperature for model in known.values()} == {False}
     older = {model.model: model for model in flowcraft_models("anthropic", {"api_version": "2023-06-01"})}
     assert older["claude-haiku-4-5"].capabilities.temperature is True
