@@ -20,7 +20,7 @@ from flowcraft.llm.stores import MemoryLimits
 from flowcraft.llm.threads import carried_out, taken
 from flowcraft.plugin.chat import Scope
 
-LOOK_AGAIN = 0.25
+LOOK_AGAIN = 0.1
 """Seconds after which whoever waits looks again at the latest: another process may have given something back."""
 RENEW = 10.0
 """Seconds between two renewals of the places of calls under way."""
