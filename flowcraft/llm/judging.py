@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from flowcraft.errors import BudgetExceeded, CircuitOpen, InvalidOutput, LLMError
@@ -170,8 +170,9 @@ class LLMJudge:
         """Return the model's verdict; raises LLMError or BudgetExceeded."""
         if self._link.llm is None:
             raise LLMError(self._link.skip)
-        scope = replace(request.scope, check=None, prefer="", role=JUDGE)
-        asked = ChatRequest(messages=self._messages(request, first, second), output=_OUTPUT, scope=scope)
+        asked = ChatRequest(
+            messages=self._messages(request, first, second), output=_OUTPUT, scope=_scope_of_judge(request.scope)
+        )
         said = (await self._link.llm.chat(asked)).parsed
         if not isinstance(said, Mapping):
             raise InvalidOutput("the judge gave no verdict")
@@ -181,6 +182,22 @@ class LLMJudge:
         shown = {"QUESTION": question_text(request), "ANSWER A": answer_text(first), "ANSWER B": answer_text(second)}
         mark, text = exhibits(shown)
         return Message.system(_TASK.format(criteria=self._criteria, mark=mark)), Message.user(text)
+
+
+def _scope_of_judge(scope: Scope) -> Scope:
+    # Only what every call of this answer has in common: much of a scope concerns the way in which contestants are asked.
+    return Scope(
+        deadline=scope.deadline,
+        until=scope.until,
+        run=scope.run,
+        path=scope.path,
+        stage=scope.stage,
+        task=scope.task,
+        key=scope.key,
+        role=JUDGE,
+        budget=scope.budget,
+        ledger=scope.ledger,
+    )
 
 
 async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:

@@ -204,7 +204,7 @@ class Standing:
     the pairs" to "it wins half of them"; a tie counts half. At ``log(1/level)``, where the sum stops, the model cannot win;
     once it has fallen to 0 it may again. It stops at twice that below 0 as well, so that a good record is soon outlived when
     the balance changes. In simulation, with level 0.05 and a tenth of the pairs asked still, a model was out for 99 % of a
-    thousand tasks if it wins a twentieth of its pairs, for 90 % if a fifth, 20 % if a third, 5 % if two fifths, 0.5 % if half.
+    thousand tasks if it wins a twentieth of its pairs, for 90 % if a fifth, 27 % if a third, 5 % if two fifths, 0.5 % if half.
     """
 
     def __init__(self) -> None:

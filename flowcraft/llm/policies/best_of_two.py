@@ -124,8 +124,9 @@ class BestOfTwo:
         await self._statistics.refresh()
         turn = await self._lineup.turn(request)
         scope = request.scope
-        if scope.prefer:
-            return _Opening(turn=turn, why=f"{scope.prefer} was asked for")
+        if scope.prefer or scope.so_far:
+            why = f"{scope.prefer} was asked for" if scope.prefer else "the answer has begun already"
+            return _Opening(turn=turn, why=why)
         first = turn.next()
         if first is None:
             return _Opening(turn=turn)
