@@ -15,7 +15,7 @@ from flowcraft.errors import ProviderUnavailable, SettingsError
 from flowcraft.events import Bus, Event, Said
 from flowcraft.llm.seam import last_words
 from flowcraft.manager import LLMManager
-from flowcraft.plugin import ChatResponse, Restart, Rollback, Switch, TextDelta
+from flowcraft.plugin import ChatResponse, OutputSpec, Restart, Rollback, Switch, TextDelta
 from flowcraft.settings import load_settings
 from flowcraft.testing import Fault, FaultServer, Reply
 from flowcraft_openai.client import load
@@ -48,7 +48,8 @@ def managed(
     **llm: Any,
 ) -> LLMManager:
     load()  # the SDK takes a second, which is not to count as a first token
-    able = {model: {"capabilities": {"prefill": True}} for chain in chains.values() for model in chain if "fill" in model}
+    chained = {model for chain in (*chains.values(), llm.get("model_roles", {}).get("primary", ())) for model in chain}
+    able = {model: {"capabilities": {"prefill": True}} for model in chained if "fill" in model}
     page = {
         "storage": f"sqlite:///{folder}/calls.db",
         "llm": {"tiers": chains, "retry_attempts": 0, **llm},
@@ -224,6 +225,19 @@ async def test_text_that_is_kept_is_warned_of_once_for_each_model(server: FaultS
         for _ in range(2):
             assert (await Read().read(manager.llm("only").stream("hi"))).text == "one "
     assert said == ["a stream of local:cut was cut; the text so far is taken for the answer"] * warned
+
+
+async def test_plain_pieces_are_gone_on_with_for_they_cannot_be_taken_back(server: FaultServer, tmp_path: Path) -> None:
+    whole = Reply("one two three", prefill=True)
+    server.script("cut", Fault.cut("chunk", whole))
+    server.script("fill", whole)
+    async with managed(server, tmp_path, {}, model_roles={"primary": ["cut", "fill"]}) as manager:
+        assert "".join([piece async for piece in manager.stream_completion("hi")]) == "one two three"
+        pieces = manager.stream_completion("hi", output=OutputSpec(schema={"type": "string"}))
+        assert await anext(pieces) == "one "
+        with pytest.raises(ProviderUnavailable, match="was cut and cannot be gone on with: local:cut: ProviderUnavailable"):
+            await anext(pieces)
+    await closed(server)
 
 
 async def test_a_call_says_itself_what_becomes_of_its_stream(server: FaultServer, tmp_path: Path) -> None:

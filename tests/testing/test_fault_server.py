@@ -252,6 +252,58 @@ def test_a_cut_after_the_first_chunk_leaves_one_event(server: FaultServer) -> No
     assert body.count(b"data: ") == 1
 
 
+TEXT = ("na", "ïve ", "👩\u200d👩", '"q"\n', "end")
+
+
+def shown(body: bytes) -> tuple[str, bytes]:
+    """Return the text of the whole events, and what came of the event that was cut."""
+    *events, rest = body.split(b"\n\n")
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events if event != b"data: [DONE]"]
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks if chunk["choices"]), rest
+
+
+@pytest.mark.parametrize("after", range(len("".join(TEXT).encode()) + 1))
+def test_a_stream_is_cut_after_any_byte_of_its_text(server: FaultServer, after: int) -> None:
+    server.script("m", Fault.cut_stream(after, Reply(chunks=TEXT)))
+    with closing(connect(server)) as client:
+        client.sendall(request(stream=True))
+        text, rest = shown(read_chunks(client))
+    whole = "".join(TEXT).encode()[:after]
+    assert text == "".join(TEXT)[: len(text)]
+    assert whole.startswith(text.encode())
+    # What is behind the last whole chunk came as the beginning of an event.
+    begun = json.dumps(whole[len(text.encode()) :].decode("utf-8", "ignore"), ensure_ascii=False)[1:-1]
+    assert begun in rest.decode("utf-8", "ignore")
+    assert bool(rest) is (len(whole) > len(text.encode()))
+    assert b"finish_reason" not in rest
+
+
+@pytest.mark.parametrize("begun", ["", "n", "naïve ", "naïve 👩", 'naïve 👩\u200d👩"q"\nend'])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_goes_on_from_the_beginning_of_its_answer(server: FaultServer, begun: str, stream: bool) -> None:
+    server.script("m", Reply(chunks=TEXT, prefill=True))
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": begun}]
+    with closing(connect(server)) as client:
+        client.sendall(request(stream=stream, messages=messages))
+        text = shown(read_chunks(client))[0] if stream else read_plain(client)[2]["choices"][0]["message"]["content"]
+    assert begun + text == "".join(TEXT)
+
+
+def test_a_beginning_that_is_none_of_the_answer_is_an_error(server: FaultServer) -> None:
+    server.script("m", Reply("hello", prefill=True))
+    with closing(connect(server)) as client:
+        client.sendall(request(messages=[{"role": "assistant", "content": "Hallo"}]))
+        status, _, body = read_plain(client)
+    assert (status, "does not begin with 'Hallo'" in body["error"]["message"]) == (500, True)
+
+
+def test_only_a_model_that_is_said_to_goes_on(server: FaultServer) -> None:
+    server.script("m", "hello")
+    with closing(connect(server)) as client:
+        client.sendall(request(messages=[{"role": "assistant", "content": "hel"}]))
+        assert read_plain(client)[2]["choices"][0]["message"]["content"] == "hello"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_cut_inside_a_character_leaves_no_whole_character(server: FaultServer, stream: bool) -> None:
     server.script("m", Fault.cut("character", "naïve"))

@@ -25,7 +25,7 @@ from flowcraft.plugin import (
     ToolSpec,
     Video,
 )
-from flowcraft.testing import FaultServer
+from flowcraft.testing import FaultServer, Reply
 
 pytestmark = pytest.mark.integration
 
@@ -156,6 +156,18 @@ async def test_a_refusal_and_a_name_go_back_as_they_came(sent: Any) -> None:
 async def test_a_prefix_is_the_beginning_of_the_answer(sent: Any) -> None:
     body = await sent(of(Text(text="hi"), prefix="Dear "))
     assert body["messages"][-1] == {"role": "assistant", "content": "Dear "}
+
+
+async def test_a_server_is_told_as_it_needs_it_that_the_answer_is_begun(server: FaultServer, make: Any) -> None:
+    exact = {"continue_final_message": True, "add_generation_prompt": False}
+    provider = make(prefix_body=exact, prefix_message={"prefix": True})
+    server.script("model-a", Reply("Dear reader", prefill=True))
+    assert (await provider.chat("model-a", of(Text(text="hi"), prefix="Dear "))).text == "reader"
+    body = server.requests[-1].body
+    assert body["messages"][-1] == {"role": "assistant", "content": "Dear ", "prefix": True}
+    assert exact.items() <= body.items()
+    await provider.chat("model-a", of(Text(text="hi")))
+    assert server.requests[-1].body.keys() == {"model", "messages"}
 
 
 @pytest.mark.parametrize(
