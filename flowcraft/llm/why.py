@@ -187,7 +187,8 @@ def _summary(decision: Decision) -> str:
 def _drawn(known: Knowledge, open_to: Sequence[bool]) -> tuple[list[float], list[int]]:
     """Return in which share of draws each model comes first of those that can be asked, and the places of all.
 
-    These go by the mean of their ranks, those that cannot be asked behind. The draws are always the same: two looks at the same knowledge say the same.
+    These go by the mean of their ranks, those that cannot be asked behind. The draws are always the same: two looks at the
+    same knowledge say the same.
     """
     count = len(known.models)
     firsts, ranks = [0] * count, [0] * count

@@ -22,7 +22,6 @@ ACTS_LATER: dict[str, tuple[Any, ...]] = {
     "memory": (),
     "service": (),
     "tracing": (),
-    "llm.order": ("listed", "fastest", "cheapest"),
     "llm.params.stream": (),
     "llm.structured.mode": ("auto", "native", "text"),
     "llm.confidence": (),

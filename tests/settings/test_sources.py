@@ -210,7 +210,7 @@ def test_the_environment_that_was_read_is_kept(load: Load) -> None:
     [
         ("order: fastest", "llm.order", True),
         ("order: cheapest", "llm.order", True),
-        ("order: best", "llm.order", False),
+        ("order: best", "llm.order", True),
         ("strategy: single", "llm.strategy", True),
         ("strategy: hedge", "llm.strategy", False),
         ("continuation: fail", "llm.continuation", True),
