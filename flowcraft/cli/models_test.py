@@ -31,7 +31,7 @@ Tell = Callable[["ModelTest"], None]
 
 
 def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
-    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models or tiers; default: all.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Models, aliases or tiers; default: all.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each model is asked; p50 and p95 need several.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that one call may take.")] = 60.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Most calls at once.")] = 8,

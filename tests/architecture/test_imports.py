@@ -13,7 +13,7 @@ import flowcraft
 
 pytestmark = pytest.mark.integration
 
-SDKS = {"aiohttp", "anthropic", "crewai", "dbos", "httpx", "langgraph", "mcp", "openai"}
+SDKS = {"aiohttp", "anthropic", "crewai", "dbos", "genai_prices", "httpx", "httpx2", "langgraph", "mcp", "openai"}
 HEAVY = SDKS | {"alembic", "jsonschema", "pluggy", "pydantic", "pydantic_settings", "rich", "sqlalchemy", "typer", "yaml"}
 
 
@@ -53,6 +53,14 @@ def test_the_plugin_contract_loads_nothing_heavy_but_pydantic_and_pluggy() -> No
 def test_the_library_loads_neither_sdk_nor_terminal() -> None:
     loaded = third_party(loaded_by("from flowcraft import FlowCraft, LLMManager, load_workflow"))
     assert loaded & (SDKS | {"rich", "typer"}) == set()
+
+
+@pytest.mark.parametrize(("address", "read"), [("http://127.0.0.1:1/v1", False), ("https://api.openai.com/v1", True)])
+def test_the_price_list_is_read_for_models_that_are_sold(address: str, read: bool) -> None:
+    provider = {"type": "openai", "base_url": address}
+    page = {"storage": "sqlite://", "llm": {"default_model": "tiny"}, "providers": {"one": provider}}
+    loaded = third_party(loaded_by(f"from flowcraft import LLMManager, Settings; LLMManager(Settings(**{page!r})).llm()"))
+    assert ("genai_prices" in loaded) is read
 
 
 @pytest.mark.parametrize("name", flowcraft.__all__)

@@ -68,7 +68,8 @@ def test_where_only_free_or_unsteady_models_work_they_do_the_work(made: Make) ->
 
 
 def test_equals_stay_in_the_order_of_settings(made: Make) -> None:
-    assert roles(made("b/one", 0.52), made("b/two", 0.48))["primary"] == ("b/one",)
+    assert roles(made("b/one", 0.50), made("b/two", 0.49))["primary"] == ("b/one",)
+    assert roles(made("b/one", 0.50), made("b/two", 0.30))["primary"] == ("b/two",)
 
 
 def test_what_fails_is_dropped_with_a_reason_and_what_to_do(made: Make) -> None:
