@@ -39,14 +39,14 @@ def test_what_is_in_force_and_from_where(tmp_path: Path) -> None:
 
 
 def test_one_json_document_holds_everything(tmp_path: Path) -> None:
-    done = flowcraft(tmp_path, "--json", LLM_READ_TIMEOUT="5", ANTHROPIC_API_KEY="sk-planted-secret")
+    done = flowcraft(tmp_path, "--json", LLM_READ_TIMEOUT="5", GOOGLE_API_KEY="sk-planted-secret")
     data = json.loads(done.stdout)
     assert data["file"] is None
     assert data["chain"] == {"tier": "default", "models": ["offline"]}
     assert {"key": "llm.timeout", "value": 200.0, "source": "default", "note": ""} in data["settings"]
     assert [warning.split(" (")[0] for warning in data["warnings"]] == [
         "warning: LLM_READ_TIMEOUT",
-        "warning: ANTHROPIC_API_KEY is set, but no installed plugin offers the provider 'anthropic'",
+        "warning: GOOGLE_API_KEY is set, but no installed plugin offers the provider 'google'",
     ]
     assert "sk-planted-secret" not in done.stdout + done.stderr
 
