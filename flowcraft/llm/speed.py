@@ -238,6 +238,11 @@ class Speed:
         basis, table = self._fitting(keys, stage, task)
         return Knowledge(basis=basis, models=tuple(table.known(key, stage) for key in keys))
 
+    def unheard(self, stage: str = "", task: str = "") -> tuple[Basis, ...]:
+        """Return which of these labels no call has borne so far."""
+        labels: tuple[tuple[Basis, str], ...] = (("stage", stage), ("task", task))
+        return tuple(label[0] for label in labels if label[1] and label not in self._labelled)
+
     def _fitting(self, keys: Sequence[Key], stage: str, task: str) -> tuple[Basis, _Table]:
         labels: tuple[tuple[Basis, str], ...] = (("stage", stage), ("task", task))
         for label in labels:

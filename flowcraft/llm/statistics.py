@@ -17,7 +17,7 @@ from flowcraft.errors import FlowCraftError
 from flowcraft.llm.lateness import Lateness
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics, VerdictRecord, VerdictStore
 from flowcraft.llm.ratings import Ratings, Standing
-from flowcraft.llm.speed import Key, Knowledge, Speed
+from flowcraft.llm.speed import Basis, Key, Knowledge, Speed
 
 WINDOW = 1000
 """Calls of a model over which percentiles are taken."""
@@ -164,6 +164,11 @@ class Statistics:
         with self._lock:
             return self._learned().known(models, stage, task)
 
+    def unheard(self, stage: str = "", task: str = "") -> Sequence[Basis]:
+        """Return which of these labels, ``stage`` or ``task``, no call in memory bears: perhaps it is misspelt."""
+        with self._lock:
+            return self._learned().unheard(stage, task)
+
     def median(self, provider: str, model: str) -> float | None:
         """Return the median of the seconds that the model's last answers took; None without any. May read the store."""
         self.reread()
@@ -213,7 +218,7 @@ class Statistics:
         known.add(record)
         if self._speed is not None:
             self._news.append(record)
-            if len(self._news) > WINDOW:
+            if len(self._news) > 5 * WINDOW:
                 # Nobody asks any more; whoever does so again learns from the last calls of each model.
                 self._speed, self._news = None, []
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from random import Random
 
 from flowcraft.llm.base import Link
-from flowcraft.llm.chain import Chain
+from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.composer import ChainSpec, Workshop, cast
 from flowcraft.llm.judging import fit
 from flowcraft.llm.ordering import by_strength, price_of
@@ -160,9 +160,18 @@ def explained(chain: Chain, spec: ChainSpec, shop: Workshop, now: float) -> Deci
         contestants=tuple(info.id for info in pair) if len(pair) == 2 else (),
         judge=judge.name if judge is not None else "",
         escalation=tuple(one.id for one in reasons.of(instead) if not one.offline),
-        notes=chain.notes,
+        notes=(*chain.notes, *_unheard(shop.statistics, labels)),
     )
     return replace(decision, why=_summary(decision))
+
+
+def _unheard(statistics: Statistics, labels: ChainLabels) -> list[str]:
+    named = {"stage": labels.stage, "task": labels.task}
+    unheard = statistics.unheard(labels.stage, labels.task)
+    return [
+        f"no call of {basis} {named[basis]!r} is known yet; if that is not its name, nothing here is about it"
+        for basis in unheard
+    ]
 
 
 def _summary(decision: Decision) -> str:

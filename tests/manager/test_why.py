@@ -76,6 +76,7 @@ async def test_what_is_fastest_is_said_with_the_calls_that_it_rests_on(managed: 
     assert (keyless.first, keyless.obstacle) == (None, "OPENROUTER_API_KEY is not set")
     assert keyless.why == "skipped: OPENROUTER_API_KEY is not set"
     assert (other.why, last.role) == ("the only model of duplicate", "reserve")
+    assert (everywhere.notes, review.notes) == ((), ())
     assert everywhere.why.startswith("echo:quick is mostly asked first (")
     assert "by 40 calls" in everywhere.why
     assert {one.basis for one in review.models if one.role == "primary"} == {"stage"}
@@ -92,6 +93,16 @@ async def test_what_is_said_is_what_happens(managed: Managed) -> None:
         drawn = [links[known.drawn(manager._workshop.random)[0]].info.model for _ in range(1000)]
     assert drawn.count("quick") / 1000 == pytest.approx(said["quick"], abs=0.06)
     assert 0.02 < said["quick"] < 0.6
+
+
+async def test_a_label_that_no_call_bears_is_doubted(managed: Managed) -> None:
+    async with managed(SETTINGS) as manager:
+        learn(manager, calls("slow", 1.0, 1, stage="review", task="coding"))
+        assert manager.why(stage="review", task="coding").notes == ()
+        notes = manager.why(stage="reveiw", task="codign").notes
+    assert ["no call of stage 'reveiw' is known yet" in notes[0], "no call of task 'codign' is known yet" in notes[1]] == [
+        True
+    ] * 2
 
 
 async def test_without_any_call_it_says_so(managed: Managed) -> None:
