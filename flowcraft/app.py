@@ -98,7 +98,8 @@ class _Models:
         """Return what of a stage's strategy its models cannot carry out; where one model stands in for all, that is meant."""
         if self.override or isinstance(stage.model, Template):
             return ()
-        return self.llm(stage.model, stage.name, default, Quality(strategy=stage.strategy)).notes
+        judge = stage.judge.model if stage.judge is not None else None
+        return self.llm(stage.model, stage.name, default, Quality(strategy=stage.strategy, judge=judge)).notes
 
     def _options(self, quality: Quality) -> Options:
         judge = {"model": quality.judge, "criteria": quality.rubric} if quality.judge or quality.rubric else None

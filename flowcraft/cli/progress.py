@@ -12,7 +12,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flowcraft.events import CallFinished, ElementFinished, Event, GoFailed, RunStarted, Said, StageFinished, StageStarted
+from flowcraft.events import (
+    AnswerChosen,
+    CallFinished,
+    ElementFinished,
+    Event,
+    GoFailed,
+    RunStarted,
+    Said,
+    StageFinished,
+    StageStarted,
+)
 
 MARKS = {
     "waiting": ("·", "dim"),
@@ -88,6 +98,8 @@ class Progress:
             row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
         elif isinstance(event, CallFinished):
             self._call(event)
+        elif isinstance(event, AnswerChosen):
+            self.row(event.path).model = event.model
         elif isinstance(event, Said) and event.level != "error":
             self.notes.append(event.message)
 

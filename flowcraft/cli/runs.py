@@ -147,6 +147,9 @@ def _told(event: dict[str, Any]) -> str:
     parts = [event.get(name, "") for name in ("stage", "state", "message", "reason", "error")]
     if event["kind"] == "run.started":
         parts.append(f"segment {event['segment']}")
+    if event["kind"] == "answer.chosen":
+        parts.append(f"{event['provider']}:{event['model']}")
+        parts += [decided["reason"] for decided in event["decided"].values() if decided.get("reason")]
     if event.get("elements") is not None:
         parts.append(f"{event['elements']} elements")
     if event.get("seconds"):

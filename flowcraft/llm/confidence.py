@@ -58,6 +58,7 @@ def agreement(first: Any, second: Any) -> float:
     Texts by their words, whatever the case, the punctuation and the spaces: the words that both have in the same order, as a
     share of all words of both. Texts that name different numbers do not agree at all. Anything else by its leaves: the
     share, of all places that one of them has, at which both hold the same; an integer equals the same number with a point.
+    Meant for short texts: the time that long ones take grows with the square of their words.
     (Agreement of samples as a measure of confidence: Wang and others, Self-Consistency Improves Chain of Thought Reasoning,
     ICLR 2023.)
     """
@@ -91,7 +92,7 @@ def _logprob(token: TokenLogprob) -> float:
 def _arguments(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -110,16 +111,17 @@ def _similarity(first: str, second: str) -> float:
     return common / (len(ours) + len(theirs) - common)
 
 
-def _leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
+def _leaves(value: Any) -> Iterator[Leaf]:
     """Yield every value that holds no other, with its place; an empty list or mapping is a leaf itself."""
-    if isinstance(value, Mapping) and value:
-        for name, part in value.items():
-            yield from _leaves(part, (*place, name))
-    elif isinstance(value, list | tuple) and value:
-        for index, part in enumerate(value):
-            yield from _leaves(part, (*place, index))
-    else:
-        yield place, value
+    waiting: list[Leaf] = [((), value)]
+    while waiting:  # not by recursion: models nest as deeply as they like
+        place, value = waiting.pop()
+        if isinstance(value, Mapping) and value:
+            waiting += [((*place, name), part) for name, part in value.items()]
+        elif isinstance(value, list | tuple) and value:
+            waiting += [((*place, index), part) for index, part in enumerate(value)]
+        else:
+            yield place, value
 
 
 def _same(ours: Any, theirs: Any) -> bool:

@@ -42,10 +42,10 @@ class Gauge:
         self.links = tuple(links)
         self._recorder = recorder
 
-    async def measure(self, request: ChatRequest, response: ChatResponse, others: Sequence[ChatResponse] = ()) -> Measured:
-        """Return the confidence of ``response``; ``others`` are answers to the same request that are there already.
+    async def measure(self, request: ChatRequest, response: ChatResponse, others: list[ChatResponse]) -> Measured:
+        """Return the confidence of ``response``; ``others`` are answers to the same request, to which samples are added.
 
-        With several others the one counts that agrees best: an answer that came twice outweighs one that came once.
+        Of several the one counts that agrees best: an answer that came twice outweighs those that came once.
         """
         if response.offline:
             return Measured()
@@ -53,15 +53,15 @@ class Gauge:
         if known.value is not None:
             return known
         value = value_of(request, response)
-        if comparable(value):
-            samples = others or await self._samples(request, response)
-            if samples:
-                return Measured(value=max(agreement(value, value_of(request, other)) for other in samples), by="agreement")
+        # At temperature 0 a model only repeats itself: that two answers agree tells nothing.
+        if request.temperature != 0 and comparable(value):
+            if not others:
+                others += await self._samples(request, response)
+            if others:
+                return Measured(value=max(agreement(value, value_of(request, other)) for other in others), by="agreement")
         return await self._judged(request, response)
 
     async def _samples(self, request: ChatRequest, response: ChatResponse) -> Sequence[ChatResponse]:
-        if request.temperature == 0:
-            return ()  # the model would only repeat itself
         answered = f"{response.provider}:{response.model}"
         try:
             sample = await self._sampler.chat(rescoped(copied_request(again(request, 1), n=None), prefer=answered))

@@ -21,7 +21,7 @@ from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import ModelStatistics, Spending
 from flowcraft.llm.prices import PriceBook
-from flowcraft.llm.rules import Models
+from flowcraft.llm.rules import Models, Policies
 from flowcraft.llm.statistics import Statistics
 from flowcraft.llm.stores import Stores
 from flowcraft.llm.why import Decision, explained
@@ -154,7 +154,7 @@ class LLMManager:
         named = tier_or_model or self.settings.llm.model_names()
         wish = Wish.of(tier_or_model, stage, None, options)
         dear = () if not self._escalation(choice, wish) else _pairs(self.settings.chain_for(model="expensive"))
-        policies = policies_of(self.settings, self.settings.llm.tiers.get(choice.tier), wish, dear)
+        policies = self._policies(choice, wish, dear)
         return {
             "tier": choice.tier,
             "roles": [[role, list(names)] for role, names in choice.roles if role != OFFLINE] if named else [],
@@ -266,7 +266,7 @@ class LLMManager:
         return compose(spec, self._workshop)
 
     async def warm(self, providers: Iterable[str], timeout: float) -> None:
-        """Load what providers need and connect to them, for ``timeout`` seconds at most.
+        """Load what providers need, and connect to them, which may take ``timeout`` seconds.
 
         What fails here is not told: a call will tell it better.
         """
@@ -275,10 +275,9 @@ class LLMManager:
         async def one(name: str) -> None:
             provider = registry.source(name).get()
             await provider.prepare()
-            await provider.health()
+            await asyncio.wait_for(provider.health(), timeout)
 
-        work = [asyncio.wait_for(one(name), timeout) for name in dict.fromkeys(providers)]
-        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.gather(*map(one, dict.fromkeys(providers)), return_exceptions=True)
 
     def statistics(self, stage: str | None = None, task: str | None = None) -> list[ModelStatistics]:
         """Return the statistics of every model, of the calls of one stage or task if given. Reads the database."""
@@ -403,7 +402,7 @@ class LLMManager:
     def _spec(self, wish: Wish) -> ChainSpec:
         llm = self.settings.llm
         choice = self.settings.chain_for(model=wish.name, stage=wish.stage)
-        policies = policies_of(self.settings, llm.tiers.get(choice.tier), wish, self._escalation(choice, wish))
+        policies = self._policies(choice, wish, self._escalation(choice, wish))
         return ChainSpec(
             models=self._models(choice),
             labels=ChainLabels(tier=choice.tier, stage=wish.stage or "", task=wish.task or "", strategy=policies.strategy),
@@ -417,6 +416,11 @@ class LLMManager:
             require=wish.require,
             allow=wish.allow,
         )
+
+    def _policies(self, choice: Choice, wish: Wish, escalation: Models) -> Policies:
+        if wish.confined and not choice.tier:
+            wish = replace(wish, strategy="single")  # it is one model: nothing works together, and that is meant
+        return policies_of(self.settings, self.settings.llm.tiers.get(choice.tier), wish, escalation)
 
     def _escalation(self, choice: Choice, wish: Wish) -> Models:
         """Return the models that answer where a cheap one is not sure: tier ``expensive``, unless it is that tier itself."""

@@ -148,12 +148,14 @@ def _capabilities(names: Iterable[str]) -> frozenset[str]:
     return wanted
 
 
-def _judge(given: Mapping[str, str | None] | None) -> JudgeRules | None:
+def _judge(given: Mapping[str, Any] | None) -> JudgeRules | None:
     if given is None:
         return None
     unknown = sorted(set(given) - {"model", "criteria"})
     if unknown:
         raise SettingsError(f"a judge has 'model' and 'criteria', not {unknown[0]!r}")
+    if wrong := [name for name, value in given.items() if not isinstance(value, str | None)]:
+        raise SettingsError(f"a judge's {wrong[0]!r} is text, not {given[wrong[0]]!r}")
     return JudgeRules(model=given.get("model"), criteria=given.get("criteria") or "")
 
 

@@ -413,6 +413,13 @@ async def test_a_stream_that_is_closed_early_closes_the_expensive_one(cascade):
     assert stage.sink.records[-1].attempt.outcome == "cancelled"
 
 
+async def test_a_stream_that_is_cut_where_no_other_answer_is_says_what_cut_it(cascade, acts):
+    stage = cascade({"cheap": [DOWN], "dear": [acts.cut("so it", then=DOWN)]})
+
+    with pytest.raises(ProviderUnavailable):
+        await events_of(stage.chain.stream("hi"))
+
+
 async def test_a_stream_for_which_nobody_answers_raises(cascade):
     stage = cascade({"cheap": [DOWN], "dear": [DOWN]})
 
@@ -502,6 +509,27 @@ async def test_an_answer_that_comes_twice_outweighs_one_that_comes_once(cascade)
 
     assert asked(stage) == ["cheap", "cheap", "cheap"]
     assert (answer.text, answer.confidence, answer.extra["confidence"]["tries"]) == ("Rome", 1.0, 2)
+
+
+async def test_a_sample_counts_like_an_answer(cascade):
+    stage = sure_enough(cascade, {"cheap": ["Paris", "Rome", "rome"], "dear": ["dear"]})
+
+    answer = await stage.chain.chat("hi")
+
+    assert (answer.text, answer.confidence) == ("rome", 1.0)
+
+
+async def test_a_model_that_only_repeats_itself_is_not_asked_again_and_its_repetition_proves_nothing(cascade):
+    stage = sure_enough(
+        cascade,
+        {"cheap": ["Rome"], "judge": [score(0.2)], "dear": ["dear"]},
+        models=[("primary", "cheap"), ("duplicate", "judge")],
+    )
+
+    answer = await stage.chain.chat("hi", temperature=0)
+
+    assert asked(stage) == ["cheap", "judge", "dear"]
+    assert answer.text == "dear"
 
 
 async def test_a_further_try_that_fails_or_is_refused_keeps_what_was_there(cascade):

@@ -86,6 +86,15 @@ def test_values_agree_by_their_leaves(first, second, expected):
     assert agreement(second, first) == pytest.approx(expected)
 
 
+def test_values_may_nest_deeper_than_python_can_go():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert agreement(deep, deep) == 1.0
+    assert comparable(deep)
+
+
 def test_only_what_has_no_long_text_is_compared():
     assert comparable("x" * SHORT_TEXT)
     assert not comparable("x" * (SHORT_TEXT + 1))

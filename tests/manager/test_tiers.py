@@ -116,6 +116,19 @@ def test_a_judge_that_cannot_be_asked_is_told_at_load(managed):
     assert managed(page).llm().notes == ()
 
 
+async def test_a_budget_that_is_used_up_keeps_the_cheap_answer(manager, managed, tmp_path):
+    page = PAGE.replace("storage: null", f"storage: sqlite:///{tmp_path}/b.db").replace("echo:", "unsure:")
+    other = managed(page.replace("retry_attempts: 0", "retry_attempts: 0\n  budget: {calls_per_day: 1}"))
+    other.register_provider("unsure", Unsure)
+    async with other:
+        answer = await other.llm("strict").chat("hi")
+
+    assert (answer.model, answer.extra["strategy"]["escalated"]) == ("small", False)
+    assert answer.extra["strategy"]["reason"].endswith("the budget refused the others")
+    (skip,) = [made for made in answer.attempts if made.outcome == "skipped"]
+    assert (skip.model, "the escalation is left out" in skip.message) == ("large", True)
+
+
 # -- as it is written
 
 
@@ -204,6 +217,7 @@ def test_a_mistake_in_a_tier_has_its_place(managed, tier, expected):
         ({"strategy": "casade"}, "did you mean 'cascade'?"),
         ({"confidence": 1.5}, "a confidence is a number from 0 to 1, not 1.5"),
         ({"confidence": True}, "a confidence is a number from 0 to 1, not True"),
+        ({"judge": {"model": 5}}, "a judge's 'model' is text, not 5"),
         ({"judge": {"rubric": "x"}}, "a judge has 'model' and 'criteria', not 'rubric'"),
     ],
 )

@@ -176,6 +176,14 @@ def test_one_model_in_place_of_all_is_the_only_one_that_is_asked(work, server):
     assert {stage["model"] for stage in ended.json["stages"].values()} == {"two", None}
 
 
+def test_the_offline_model_stands_in_for_all_without_a_word_of_strategies(work, server):
+    ended = work.flowcraft("run", "flow.yaml", "-i", "diff=a change", "--model", "offline")
+
+    assert ended.code == 0, ended.err
+    assert "strategy" not in ended.err
+    assert calls(server) == {}
+
+
 def test_validate_warns_of_what_the_models_cannot_carry_out(work):
     page = json.loads((work.path / "settings.yaml").read_text("utf-8"))
     del page["llm"]["expensive_model"]

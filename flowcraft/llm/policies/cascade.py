@@ -103,6 +103,8 @@ class Cascade:
                     yield Done(self._escalated(tried, event.response)) if isinstance(event, Done) else event
             return
         except (LLMError, BudgetExceeded) as error:
+            if shown and not tried.answers:
+                raise  # what came so far is all there is; who continues streams may go on from it
             kept = self._fallen(tried, error, request)
         if shown:
             yield Restart("the stream was cut; the answer that was there before takes its place")
@@ -112,8 +114,9 @@ class Cascade:
     async def _ask(self, request: ChatRequest) -> _Tried:
         """Ask the cheap models until they are sure enough, or for as often as they may be asked."""
         tried = _Tried()
+        others: list[ChatResponse] = []
         limited = request if self._escalation is None else _half(request)
-        for go in range(self._tries):
+        for go in range(1 if request.temperature == 0 else self._tries):  # at 0 a model only repeats itself
             try:
                 response = await self._cheap.chat(again(limited, go))
             except LLMError as error:
@@ -124,8 +127,8 @@ class Cascade:
                     raise
                 refuse(self._recorder, self._gauge.links, f"a further try is left out: {error.message}", request.scope)
                 break
-            others = [answer.response for answer in tried.answers]
             measured = await self._gauge.measure(limited, response, others)
+            others.append(response)
             tried.answers.append(_Answer(response=response, measured=measured))
             if measured.reaches(self._threshold) or response.offline:
                 break
@@ -202,4 +205,5 @@ def _avoiding(request: ChatRequest, tried: _Tried) -> ChatRequest:
     """Return ``request`` for other models than those that failed just now, or whose answers were not good enough."""
     answered = {f"{answer.response.provider}:{answer.response.model}" for answer in tried.answers}
     failed = {f"{made.provider}:{made.model}" for made in request.scope.ledger if made.outcome not in _NO_FAILURE}
-    return rescoped(request, avoid=request.scope.avoid | answered | failed)
+    asked = answered | failed
+    return rescoped(request, avoid=request.scope.avoid | asked, passed=request.scope.passed | asked)
