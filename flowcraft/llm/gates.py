@@ -22,6 +22,8 @@ from flowcraft.plugin.chat import Scope
 
 LOOK_AGAIN = 0.1
 """Seconds after which whoever waits looks again at the latest: another process may have given something back."""
+LOOK_UP = 5.0
+"""Seconds after which whoever is not the first looks whether he has become it, should nobody have told him."""
 RENEW = 10.0
 """Seconds between two renewals of the places of calls under way."""
 
@@ -184,7 +186,7 @@ class Gate:
             wait = waiter.loop.time() - began
             return Entry(call=call, tokens=tokens, wait=wait, counted=got)
         finally:
-            with self._lock:
+            with self._lock, suppress(ValueError):
                 self._queue.remove(waiter)
             self.wake()
             if got is None:
@@ -197,20 +199,25 @@ class Gate:
 
     def wake(self) -> None:
         """Let the first who waits look again."""
-        with self._lock:
-            first = self._queue[0] if self._queue else None
+        first = self._first()
         if first is not None:
             first.wake()
+
+    def _first(self) -> _Waiter | None:
+        with self._lock:
+            while self._queue and self._queue[0].loop.is_closed():
+                self._queue.popleft()  # its loop was closed before it could leave
+            return self._queue[0] if self._queue else None
 
     async def _turn(self, waiter: _Waiter, call: str, tokens: int, scope: Scope) -> bool:
         since: float | None = None
         while True:
             waiter.woken.clear()
-            if self._queue[0] is not waiter:
+            if self._first() is not waiter:
                 left = _left(scope, waiter.loop.time())
                 if left is not None and left <= 0:
                     raise CircuitOpen(self._told(self._held))
-                await waiter.sleep(left)
+                await waiter.sleep(LOOK_UP if left is None else min(left, LOOK_UP))
                 continue
             since = self._limiter.now() if since is None else since
             got = await self._limiter.take(Caller(id=call, tokens=tokens, since=since), self.wants)

@@ -293,3 +293,21 @@ def test_waiters_of_several_loops_and_threads_share_one_gate() -> None:
     assert not any(thread.is_alive() for thread in threads)
     assert (running, peaks) == ([0], [2])
     limiter.close()
+
+
+def test_a_loop_that_died_with_a_waiter_blocks_nobody() -> None:
+    limiter = Limiter()
+    gate = limiter.gate((Want(name="m", concurrent=1),))
+    loop = asyncio.new_event_loop()
+    entered = loop.run_until_complete(gate.enter(0, Scope()))
+    waiting = loop.create_task(gate.enter(0, Scope()))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(gate.leave(entered, 1, 0))
+    limiter._store.leave(entered.call)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    limiter._store = MemoryLimits()
+
+    assert asyncio.run(asyncio.wait_for(gate.enter(0, Scope()), 30)).counted
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    limiter.close()
