@@ -4,7 +4,7 @@ No vendor's tokenizer is asked, for none is known for most models, and counting 
 
 - text: a token for four characters, and a further 0.35 for each byte that UTF-8 needs beyond one a character. That makes
   0.25 tokens of a Latin letter, 0.6 of a Cyrillic, Greek, Arabic or accented one, 0.95 of a Chinese, Japanese, Korean or
-  Indic one, 1.3 of an emoji. Today's tokenizers need 0.2 to 0.3, 0.3 to 0.6, 0.6 to 1.1 and 1 to 3.
+  Indic one, 1.3 of an emoji. Tokenizers commonly need 0.2 to 0.3, 0.3 to 0.6, 0.6 to 1.1 and 1 to 3.
 - JSON (tools, their arguments, schemas): a token for three characters, for its signs are tokens of their own.
 - a message: 4 tokens for its frame; a tool: 8; the answer's frame: 3.
 - media: by their size where it is known, else a usual one; see ``_MEDIA``.
