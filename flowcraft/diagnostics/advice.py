@@ -96,7 +96,7 @@ def _why(test: ModelTest) -> str:
 
 def _notes(tests: Sequence[ModelTest], roles: dict[str, list[str]]) -> list[str]:
     notes = []
-    if roles["primary"] and not roles["duplicate"]:
+    if len(tests) > 1 and roles["primary"] and not roles["duplicate"]:
         notes.append(
             "No model of another family answered every time: a duplicate or a judge would share the primary's blind spots."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from flowcraft.llm.model import FIRST_LISTED
 from flowcraft.llm.registry import Registry
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.settings import Settings, tier_names
@@ -82,6 +83,7 @@ def _merged(models: Iterable[NamedModel]) -> list[NamedModel]:
 
 def _found(registry: Registry, role: str, name: str) -> NamedModel:
     found = registry.find(name)
-    if found.source is not None and registry.find(found.info.model).info.id == found.info.id:
-        name = found.info.model  # the plain id means the same
+    model = found.info.model
+    if found.source is not None and model != FIRST_LISTED and registry.find(model).info.id == found.info.id:
+        name = model  # the plain id means the same
     return NamedModel(name=name, info=found.info, roles=(role,) if role else (), skip=found.skip)

@@ -76,6 +76,15 @@ async def test_a_model_that_hangs_is_given_up_in_time(managed: Any, many: FaultS
     await many.until(lambda: many.abandoned("hanging") == 1)
 
 
+async def test_a_provider_without_models_is_asked_for_its_first(managed: Any, server: FaultServer) -> None:
+    server.script("tiny", "ready")
+    async with managed("providers: {bare: {type: openai, base_url: URL}}") as manager:
+        runner = LLMTestRunner(manager)
+        (test,) = await runner.test_all_models()
+    assert (test.name, test.model, test.works) == ("bare", "tiny", True)
+    assert runner.get_advice().roles["primary"] == ("bare",)
+
+
 async def test_rounds_ask_again_until_the_breaker_opens(managed: Any, many: FaultServer) -> None:
     async with managed(MANY) as manager:
         results = {
