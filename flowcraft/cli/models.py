@@ -125,7 +125,8 @@ def _figures(row: ModelStatistics) -> list[Text]:
 
 def _failures(row: ModelStatistics) -> list[Text]:
     kinds = sorted(row.errors_by_class.items(), key=lambda item: (-item[1], item[0]))
-    told = Text(", ".join(f"{kind} {count:,}" for kind, count in kinds), style="yellow")
+    told = Text()
+    told.append(", ".join(f"{kind} {count:,}" for kind, count in kinds), style="yellow")
     if cancelled := row.calls - row.successes - row.errors:
         told.append(f"{', ' if kinds else ''}cancelled {cancelled:,}", style="dim")
     return [told] if told.plain else []
