@@ -105,7 +105,8 @@ def play(staged: Any, acts: Any) -> Callable[..., Any]:
                     yield TextDelta(shown[start : start + act.size])
                 if act.shown is not None:
                     await self.play(act.then)
-                yield Done(ChatResponse(text=shown, parts=(Text(text=shown),), usage=Usage(input=10, output=20)))
+                parts = (Text(text=shown),) if shown else ()
+                yield Done(ChatResponse(text=shown, parts=parts, usage=Usage(input=10, output=20)))
             finally:
                 self.closed.append(model)
 
@@ -238,6 +239,14 @@ async def test_an_answer_that_was_cut_behind_its_last_character_is_complete(play
         reader = await Reader().read(stage.chain.stream("hi"))
         assert reader.text == reader.response.text == TEXT
         assert reader.kinds == ["Switch", "Done"]
+        assert outcomes(reader.response.attempts) == [("a", "ProviderUnavailable"), ("b", "ok")]
+
+
+async def test_what_looks_like_a_repetition_up_to_the_end_and_is_none_is_shown(acts: Any, staged: Any) -> None:
+    stage = staged({"a": [acts.cut("one, two, and then again: ", then=LOST)], "b": ["two"]}, continuation="continue", retries=0)
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert reader.text == reader.response.text == "one, two, and then again: two"
+    assert reader.kinds == ["Switch", "Done"]
 
 
 async def test_a_prefix_of_the_request_is_gone_on_from_too(play: Any, info_of: Any) -> None:
@@ -378,6 +387,25 @@ async def test_answers_of_a_certain_form_begin_anew(play: Any, info_of: Any, ask
     stage = play({"a": Part(9), "b": Part()}, continuation="continue", infos=filling(info_of, "b"))
     reader = await Reader().read(stage.chain.stream("hi", **asked))
     assert reader.kinds == ["Restart", "Done"]
+
+
+async def test_seams_that_a_restart_makes_void_are_forgotten(acts: Any, staged: Any) -> None:
+    class Calls(acts.fake):  # type: ignore[misc]  # its base comes from a fixture
+        async def stream(self, model: str, request: ChatRequest) -> AsyncGenerator[Any, None]:
+            self.next_of(model, request)
+            yield TextDelta("I look " if model == "a" else "I look it up")
+            if model == "c":
+                yield Done(ChatResponse(text="I look it up", usage=Usage(input=5, output=5)))
+            if model == "b":
+                yield ToolCallDelta(0, "1", "look", "{")
+            raise LOST
+
+    stage = staged({"a": ["x"], "b": ["x"], "c": ["x"]}, kind=Calls, continuation="continue", retries=0)
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert reader.kinds == ["Switch", "ToolCallDelta", "Restart", "Done"]
+    assert reader.text == reader.response.text == "I look it up"
+    assert reader.response.extra["continuation"] == {"mode": "continue", "seams": [], "restarts": 1}
+    assert reader.response.usage == Usage(input=5, output=5)
 
 
 async def test_thoughts_before_the_text_do_not_hinder_going_on(acts: Any, staged: Any) -> None:
