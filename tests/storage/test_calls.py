@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
 
 import pytest
 
 from flowcraft.attempts import Attempt, Usage
-from flowcraft.llm.ports import CallRecord, ModelStatistics
+from flowcraft.llm.ports import LOST, CallRecord, ModelStatistics
+from flowcraft.llm.statistics import Statistics
 from flowcraft.storage import Database, SqlCallStore
 
 pytestmark = pytest.mark.integration
@@ -29,13 +31,14 @@ def test_records_come_back_as_they_were_after_a_restart(call_store: SqlCallStore
     records = [
         call(message="тише 🦆", outcome="RateLimited", usage=usage, usd=0.5, first_token=0.2, wait=3.0, offline=True, role="x"),
         call("other", stage="b"),
+        call("other", streamed=True, estimated=True),
     ]
     call_store.add(records)
     database.close()
     again = Database(f"sqlite:///{path}")
     last, found = SqlCallStore(again).latest()
     assert list(found) == records
-    assert last == 2
+    assert last == 3
     again.close()
 
 
@@ -120,3 +123,14 @@ def test_statistics_of_one_stage(call_store: SqlCallStore) -> None:
 def test_the_same_model_at_two_providers_is_two(call_store: SqlCallStore) -> None:
     call_store.add([call(provider="a"), call(provider="b")])
     assert [(found.provider, found.calls) for found in call_store.statistics()] == [("a", 1), ("b", 1)]
+
+
+def test_when_a_model_is_late_is_known_after_a_restart(call_store: SqlCallStore) -> None:
+    whole = [call(seconds=float(number)) for number in range(1, 21)]
+    lost = [call(seconds=0.1, outcome="cancelled", message=LOST, streamed=True) for _ in range(30)]
+    streams = [call(seconds=60.0, streamed=True, first_token=0.5) for _ in range(20)]
+    call_store.add([*whole, *lost, *streams])
+    statistics = Statistics(call_store)
+    asyncio.run(statistics.refresh())
+    assert statistics.late_after("p", "m", streamed=False) == 19.0
+    assert statistics.late_after("p", "m", streamed=True) == 0.5
