@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from math import log
+from random import Random
 from typing import Any
 
 import pytest
@@ -572,3 +574,40 @@ async def test_a_request_without_a_scope_of_its_own_can_be_cascaded(cascade):
 
     assert answer.text == "yes"
     assert {(record.stage, record.run) for record in stage.sink.records} == {("own", "r1")}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_whatever_fails_there_is_an_answer_in_time_while_a_model_is_healthy(cascade, acts, streamed):
+    """Random faults, seeded: an answer whenever one of the models is healthy, never past the deadline, no call twice over."""
+    random = Random(4)
+    loop = asyncio.get_running_loop()
+    for _ in range(300):
+        faults = [DOWN, acts.hang, acts.slow(3, DOWN), acts.cut("be", then=DOWN)]
+        healthy = {name: random.random() < 0.5 for name in ("cheap", "small", "dear", "spare", "judge")}
+        good = [lambda: "short", lambda: LONG, lambda: sure("sure", random.random()), lambda: acts.slow(2, "slow")]
+        scripts = {
+            name: [random.choice(good)() if well else random.choice(faults) for _ in range(3)] for name, well in healthy.items()
+        }
+        scripts["judge"] = [score(random.random()) if healthy["judge"] else random.choice(faults)]
+        stage = cascade(
+            scripts,
+            models=[("primary", "cheap"), ("primary", "small"), ("duplicate", "judge")],
+            escalation=(("expensive", "dear"), ("primary", "spare"), ("primary", "cheap")),
+            logprobs=random.choice([(), ("cheap",), ("cheap", "small", "dear")]),
+            **random.choice([{}, {"strategy": "single", "confidence": 0.8, "tries": 2}]),
+            continuation="restart",
+            timeout=20,
+            deadline=60,
+        )
+        began = loop.time()
+        try:
+            if streamed:
+                answer = (await events_of(stage.chain.stream("hi")))[-1].response
+            else:
+                answer = await stage.chain.chat("hi")
+        except (ChainExhausted, ProviderUnavailable):
+            answer = None
+        assert loop.time() - began <= 60 + 1e-6
+        if any(healthy[name] for name in ("cheap", "small", "dear", "spare")):
+            assert answer is not None
+        assert len(stage.fake.asked) <= 2 * 3 * 2 + 3
