@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from flowcraft.attempts import Attempt
 from flowcraft.llm.health import ModelHealth
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Scope, StreamEvent
@@ -25,6 +26,14 @@ class Link:
     role: str = ""
     health: ModelHealth | None = None
     skip: str = ""
+
+
+def calls_of(info: ModelInfo, attempts: Iterable[Attempt]) -> int:
+    """Return how many of the attempts were calls to a model; skips are none."""
+    # A model that nobody names ("*") is the first that its server lists, and that is what attempts call it.
+    return sum(
+        told.provider == info.provider and info.model in (told.model, "*") and told.outcome != "skipped" for told in attempts
+    )
 
 
 async def chat(llm: LLM, request: ChatRequest) -> ChatResponse:

@@ -29,7 +29,7 @@ from flowcraft.llm.policies.hedge import Hedge, HedgeBudget
 from flowcraft.llm.policies.logprobs import with_logprobs
 from flowcraft.llm.policies.rate_limit import RateLimit
 from flowcraft.llm.policies.recording import Recorder, Recording
-from flowcraft.llm.policies.retry import Retry
+from flowcraft.llm.policies.retry import Retry, most_calls
 from flowcraft.llm.policies.structured import Mode, Structured
 from flowcraft.llm.policies.turn import Lineup
 from flowcraft.llm.ports import SpendingStore, Want
@@ -315,8 +315,8 @@ def _link(found: Found, role: str, name: str, spec: ChainSpec, shop: Workshop, m
     llm = Breaker(llm, health)
     if wants := _wants(info, name, spec, shop):
         llm = RateLimit(llm, info, shop.limiter.gate(wants))
-    llm = Retry(llm, health, spec.retries)
-    llm = Structured(llm, info, spec.mode, spec.repair, spec.retries, mender, redactor)
+    llm = Retry(llm, info, health, spec.retries)
+    llm = Structured(llm, info, spec.mode, spec.repair, most_calls(spec.retries), mender, redactor)
     if spec.policies.continuation == "continue":
         llm = GoingOn(llm, info)
     return Link(llm=llm, info=info, role=role, health=health)

@@ -38,10 +38,10 @@ class Scope:
     that no other model is left, ``wait`` how many seconds this attempt was held back by a limit. ``run``, ``path``,
     ``stage`` and ``task`` are labels of the records; ``key`` is whose budget is spent besides, ``budget`` how much the run
     may spend (by ``usd``, ``tokens``, ``calls``) where it says so itself. ``ledger`` collects the attempts of one answer.
-    ``prefer`` and ``avoid`` hold ``provider:model`` ids; of those in ``passed`` no skip is told. ``so_far`` is what the reader of a stream has already, from where
-    the model is to go on. ``check`` is given every answer before it is written down: it
-    returns the answer, with its value in ``parsed``, or raises InvalidOutput. ``tries`` is how often this model may be called
-    at most; ``lost`` says, when a stream is closed early, whether that is because another model answered first.
+    ``prefer`` and ``avoid`` hold ``provider:model`` ids; of those in ``passed`` no skip is told. ``so_far`` is what the
+    reader of a stream has already, from where the model is to go on. ``check`` is given every answer before it is written
+    down: it returns the answer, with its value in ``parsed``, or raises InvalidOutput. ``lost`` says, when a stream is
+    closed early, whether that is because another model answered first.
     """
 
     deadline: float | None = None
@@ -60,7 +60,6 @@ class Scope:
     so_far: str = ""
     budget: Mapping[str, float] = field(default_factory=dict)
     check: Callable[[ChatResponse], ChatResponse] | None = None
-    tries: int | None = None
     lost: Callable[[], bool] | None = None
     ledger: list[Attempt] = field(default_factory=list)
 

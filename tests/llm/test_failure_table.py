@@ -116,6 +116,7 @@ class Model:
 class Case:
     models: tuple[Model, ...]
     strategy: str
+    continuation: str
     timeout: float
     retries: int
     repair: bool
@@ -151,6 +152,7 @@ def cases(draw: st.DrawFn) -> Case:
         models=tuple(models),
         strategy=draw(st.sampled_from(["single", "hedge", "best_of_two", "cascade"])),
         timeout=draw(st.sampled_from([15.0, 100.0])),
+        continuation=draw(st.sampled_from(["restart", "continue", "keep", "unstreamed", "fail"])),
         retries=draw(st.integers(0, 2)),
         repair=draw(st.booleans()),
         mends=draw(st.booleans()),
@@ -188,6 +190,7 @@ class Play:
             retries=case.retries,
             repair=case.repair,
             strategy=case.strategy,
+            continuation=case.continuation,
             hedge=HedgeRules(max_share=1.0),
             cascade=CascadeRules(escalation=tuple((model.role, model.name) for model in case.models[1:])),
         )
@@ -251,7 +254,7 @@ def judge(case: Case, told: Told) -> None:
         assert not case.tools or not told.response.model or told.response.model not in incapable(case)
         return
     capable = [model for model in case.models if model.healthy and not (case.tools and model.lacks_tools)]
-    assert not capable or ended or told.shown
+    assert not capable or ended or (told.shown and case.continuation == "fail")
     if not ended and not told.shown:
         assert isinstance(told.error, ChainExhausted | CapabilityMissing)
 

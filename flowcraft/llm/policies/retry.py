@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from flowcraft.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnavailable, RateLimited
-from flowcraft.llm.base import Beginning, begin, chat, rescoped
+from flowcraft.llm.base import Beginning, begin, calls_of, chat, rescoped
 from flowcraft.llm.health import ModelHealth
+from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 
@@ -22,16 +23,22 @@ LONGEST_PAUSE = 20.0
 """Seconds: the pause before the first further try is at most the first, doubled with each, at most the longest."""
 
 
+def most_calls(retries: int) -> int:
+    """Return how often one model may be called in an answer before nothing is repeated any more."""
+    return 2 * (retries + 1)
+
+
 class Retry:
     """Repeats a call that failed by no fault of the request, ``retries`` times at most.
 
     A model that asks to slow down is asked again when the pause it names fits into this attempt, once even without retries.
-    A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``, and calls
-    are never more than ``scope.tries``.
+    A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``. Once the
+    model was called ``most_calls`` times in an answer, for whatever reason, nothing is repeated any more.
     """
 
-    def __init__(self, inner: LLM, health: ModelHealth, retries: int) -> None:
+    def __init__(self, inner: LLM, info: ModelInfo, health: ModelHealth, retries: int) -> None:
         self._inner = inner
+        self._info = info
         self._health = health
         self._retries = retries
 
@@ -68,7 +75,7 @@ class Retry:
         # that has failed already.
         from tenacity import AsyncRetrying
 
-        plan = _Plan(request.scope, self._health, self._retries)
+        plan = _Plan(request.scope, self._info, self._health, self._retries)
 
         async def attempt() -> R:
             if plan.pause is None:
@@ -82,10 +89,11 @@ class Retry:
 class _Plan:
     """When to try again, in tenacity's terms."""
 
-    def __init__(self, scope: Scope, health: ModelHealth, retries: int) -> None:
+    def __init__(self, scope: Scope, info: ModelInfo, health: ModelHealth, retries: int) -> None:
         self.pause: float | None = None
         self.limited_now = False
         self._scope = scope
+        self._info = info
         self._health = health
         self._retries = retries
         self._tries = 0
@@ -102,8 +110,7 @@ class _Plan:
         return mendable and self._tries <= self._retries and self._may_try()
 
     def _may_try(self) -> bool:
-        most = self._scope.tries
-        return most is None or self._tries < most
+        return calls_of(self._info, self._scope.ledger) < most_calls(self._retries)
 
     def wait(self, state: RetryCallState) -> float:
         """Return the pause before the next try, in seconds."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from flowcraft.attempts import Attempt
 from flowcraft.errors import InvalidOutput, LLMError
-from flowcraft.llm.base import rescoped
+from flowcraft.llm.base import calls_of, rescoped
 from flowcraft.llm.parse import parse_output, told
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, StreamEvent
@@ -29,7 +28,7 @@ class Structured:
     A model that is known to follow schemas gets the schema; any other gets an instruction with the schema, and one that is
     known to write JSON is held to some JSON object besides. An answer that does not fit is shown to ``mender`` (the same
     model, if None) once, with what is wrong; after that it is InvalidOutput. A stream is checked at its end and never
-    mended. The calls before and after that repair are never more than twice as many as ``retries`` and one.
+    mended. After ``most_calls`` of its calls a model is not asked to repair its answer any more.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Structured:
         info: ModelInfo,
         mode: Mode,
         repair: bool,
-        retries: int,
+        most_calls: int,
         mender: LLM | None = None,
         redactor: Redactor | None = None,
     ) -> None:
@@ -46,7 +45,7 @@ class Structured:
         self._redactor = redactor or Redactor()
         self._info = info
         self._repair = repair
-        self._most = 2 * (retries + 1)
+        self._most_calls = most_calls
         self._mender = mender
         known = info.capabilities
         self._schema = mode == "native" or (mode == "auto" and bool(known.json_schema))
@@ -64,15 +63,14 @@ class Structured:
             if not self._repair:
                 raise
             failed = error
-        tries = self._most - _calls(request.scope.ledger[told_before:], failed)
-        if output is None or fit is None or fit.refused is None:
-            if tries < 1:
-                raise failed
-            # The answer was empty. There is nothing to show to the model, so it is asked the same once more.
-            return await self._inner.chat(rescoped(asked, tries=tries))
-        if self._mender is None and tries < 1:
+        refused = None if fit is None else fit.refused
+        mends_itself = self._mender is None or refused is None
+        if mends_itself and calls_of(self._info, request.scope.ledger[told_before:]) >= self._most_calls:
             raise failed
-        return await self._mended(rescoped(request, tries=tries), output, fit.refused, failed)
+        if output is None or refused is None:
+            # The answer was empty. There is nothing to show to the model, so it is asked the same once more.
+            return await self._inner.chat(asked)
+        return await self._mended(request, output, refused, failed)
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream the answer; ``Done`` holds the parsed value."""
@@ -111,8 +109,7 @@ class Structured:
         until = request.scope.until
         limits = {} if until is None else {"deadline": until}
         try:
-            fit = _Fit(output.schema, self._redactor)
-            return await self._mender.chat(rescoped(instructed, check=fit, tries=None, **limits))
+            return await self._mender.chat(rescoped(instructed, check=_Fit(output.schema, self._redactor), **limits))
         except LLMError:
             raise failed from None  # what went wrong with the mender stands in the attempts
 
@@ -139,12 +136,6 @@ class _Fit:
             details = self._redactor.value([dict(item) for item in error.details])
             raise InvalidOutput(self._redactor.text(error.message), details=details) from None
         return replace(response, parsed=value[_WRAPPED] if self._wrapped else value)
-
-
-def _calls(attempts: Sequence[Attempt], failed: InvalidOutput) -> int:
-    """Return how many of the attempts were calls to the model that failed."""
-    asked = (failed.provider, failed.model)
-    return sum((attempt.provider, attempt.model) == asked and attempt.outcome != "skipped" for attempt in attempts)
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:

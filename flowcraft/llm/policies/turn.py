@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from flowcraft.errors import CapabilityMissing, ChainExhausted, CircuitOpen, ContextTooLong, LLMError
-from flowcraft.llm.base import Link, rescoped
+from flowcraft.llm.base import Link, calls_of, rescoped
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.plugin.chat import ChatRequest, Scope
 from flowcraft.plugin.llm import LLM
@@ -127,8 +127,7 @@ class Turn:
 
     def has_asked(self, link: Link) -> bool:
         """Say whether a call went out to ``link`` in this answer."""
-        id = (link.info.provider, link.info.model)
-        return any((told.provider, told.model) == id and told.outcome != "skipped" for told in self._scope.ledger)
+        return calls_of(link.info, self._scope.ledger) > 0
 
     def skip(self, link: Link, reason: str) -> None:
         """Note that ``link`` was not asked, and why."""
