@@ -38,7 +38,7 @@ def show_spending(
         asyncio.run(manager.aclose())
     shown = rows if everything else _recent(rows, day_of(time.time()))
     if as_json:
-        print_json([asdict(row) for row in shown])
+        print_json([{**asdict(row), "spent": round(max(0.0, row.spent), 9)} for row in shown])
         return
     if not shown:
         stderr().print("nothing was spent from a budget yet" if not rows else "nothing was spent today; --all shows the rest")
