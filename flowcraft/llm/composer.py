@@ -264,8 +264,9 @@ def _cascade(cheap: LLM, links: Sequence[Link], escalation: Escalation | None, s
 
 
 def _escalation(links: Sequence[Link], spec: ChainSpec, shop: Workshop, mender: LLM | None) -> Escalation | None:
-    """Return who answers instead of ``links``; None where nobody does, or the same model would."""
-    dear = _links(replace(spec, models=spec.policies.cascade.escalation), shop, mender)
+    """Return who answers instead of ``links``; None where nobody does, or the same model would. Never a made-up answer."""
+    links_of_tier = _links(replace(spec, models=spec.policies.cascade.escalation), shop, mender)
+    dear = [link for link in links_of_tier if not link.info.offline]
     first, instead = _first(links), _first(dear)
     if instead is None or (first is not None and first.info.id == instead.info.id):
         return None

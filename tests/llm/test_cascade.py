@@ -284,6 +284,16 @@ async def test_made_up_answers_are_not_measured_and_escalate(staged):
     assert (answer.text, answer.extra["strategy"]["reason"]) == ("dear", "the answer is made up")
 
 
+async def test_no_made_up_answer_takes_the_place_of_a_real_one(cascade):
+    escalation = (("expensive", "dear"), ("offline", "offline"))
+    stage = cascade({"cheap": ["one", "two"], "dear": [DOWN]}, offline=["made up"], escalation=escalation)
+
+    answer = await stage.chain.chat("hi")
+
+    assert (answer.text, answer.offline) == ("one", False)
+    assert answer.extra["strategy"]["reason"].endswith("the others did not answer")
+
+
 # -- money and time
 
 
