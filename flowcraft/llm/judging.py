@@ -152,7 +152,7 @@ class Jury:
             raise LLMError("it took too long") from None
         except Exception as error:
             raise LLMError(f"{type(error).__name__}: {error}") from error
-        if getattr(verdict, "winner", None) not in _TURNED:
+        if not isinstance(verdict, Verdict) or verdict.winner not in tuple(_TURNED) or not isinstance(verdict.reasons, str):
             raise LLMError(f"it returned {verdict!r}, which is no verdict")
         return verdict
 

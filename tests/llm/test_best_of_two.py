@@ -521,6 +521,8 @@ async def test_a_plugins_judge_decides_and_is_asked_in_both_orders(contest: Any)
         ("hang", "it took too long"),
         ("first", "no verdict"),
         (Verdict(winner="third"), "no verdict"),  # type: ignore[arg-type]
+        (Verdict(winner=["first"]), "no verdict"),  # type: ignore[arg-type]
+        (Verdict(winner="first", reasons=None), "no verdict"),  # type: ignore[arg-type]
     ],
 )
 async def test_a_plugins_judge_that_fails_leaves_the_first_answer(contest: Any, act: Any, why: str) -> None:
