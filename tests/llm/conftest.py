@@ -181,7 +181,7 @@ class Made:
     def __init__(self, provider: Provider) -> None:
         self.made: Provider | None = None
         self.provider = provider
-        self.section = ProviderSection(name=provider.section)
+        self.section = ProviderSection(name=provider.section, timeouts=provider.timeouts)
         self.secrets: frozenset[str] = frozenset()
 
     def get(self) -> Provider:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from flowcraft.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnavailable, RateLimited
-from flowcraft.llm.base import Beginning, begin, calls_of, chat, rescoped
+from flowcraft.llm.base import Beginning, Begun, begin, calls_of, chat, rescoped
 from flowcraft.llm.health import ModelHealth
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Scope, StreamEvent
@@ -33,7 +33,8 @@ class Retry:
 
     A model that asks to slow down is asked again when the pause it names fits into this attempt, once even without retries.
     A time-out is repeated only when no other model is left. Pauses never go past the attempt's ``scope.until``. Once the
-    model was called ``most_calls`` times in an answer, for whatever reason, nothing is repeated any more.
+    model was called ``most_calls`` times in an answer, for whatever reason, nothing is repeated any more, and a stream that
+    broke does not come back to it.
     """
 
     def __init__(self, inner: LLM, info: ModelInfo, health: ModelHealth, retries: int) -> None:
@@ -44,11 +45,19 @@ class Retry:
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """Answer by the inner LLM, if need be after further tries."""
+        ledger = request.scope.ledger
+        if ledger and any(told.streamed for told in ledger):
+            self._refuse_more(request.scope)
         return await self._answer(request, chat)
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream from the inner LLM; tries again only what failed before its first event."""
-        return Beginning(lambda: self._answer(request, begin))
+        return Beginning(lambda: self._begun(request))
+
+    async def _begun(self, request: ChatRequest) -> Begun:
+        if request.scope.ledger:
+            self._refuse_more(request.scope)
+        return await self._answer(request, begin)
 
     async def _answer(self, request: ChatRequest, ask: Callable[[LLM, ChatRequest], Awaitable[R]]) -> R:
         pause = self._health.cooldown(asyncio.get_running_loop().time())
@@ -61,6 +70,12 @@ class Retry:
                 raise
             failed = error
         return await self._again(request, ask, failed)
+
+    def _refuse_more(self, scope: Scope) -> None:
+        """Raise CircuitOpen where an answer that is begun anew, because its stream broke, was this model's often enough."""
+        calls = calls_of(self._info, scope.ledger)
+        if calls >= most_calls(self._retries):
+            raise CircuitOpen(f"it was called {calls} times for this answer already")
 
     async def _cooled(self, request: ChatRequest, pause: float) -> ChatRequest:
         """Wait until the model may be called, or say that it cannot be waited for."""
