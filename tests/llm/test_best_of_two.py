@@ -361,22 +361,25 @@ async def test_a_stream_that_is_closed_early_leaves_nothing_running(contest: Any
 # -- budgets
 
 
-async def test_a_second_contestant_that_the_budget_refuses_is_left_out(contest: Any) -> None:
-    stage = contest({"b": [BudgetExceeded("the day's 5 USD are spent")]})
+@pytest.mark.parametrize(("refused", "allowed"), [("a", "b"), ("b", "a")])
+async def test_a_contestant_that_the_budget_refuses_is_left_out(contest: Any, acts: Any, refused: str, allowed: str) -> None:
+    # The first may be refused because the second took what was left while the first waited for its turn.
+    stage = contest(
+        {refused: [acts.slow(1, BudgetExceeded("the day's 5 USD are spent"))], allowed: [acts.slow(2, f"from {allowed}")]}
+    )
     response = await stage.chain.chat("which?")
-    assert response.model == "a"
-    assert told(response)["unjudged"] == "fake:b was left out: the budget does not allow it"
-    skip = response.attempts[-1]
-    assert (skip.model, skip.outcome) == ("b", "skipped")
-    assert skip.message == "the second contestant is left out: the day's 5 USD are spent"
+    assert response.model == allowed
+    assert told(response)["unjudged"] == f"fake:{refused} was left out: the budget does not allow it"
+    (skip,) = [attempt for attempt in response.attempts if attempt.outcome == "skipped"]
+    assert (skip.model, skip.message) == (refused, "a contestant is left out: the day's 5 USD are spent")
 
 
-async def test_a_first_contestant_that_the_budget_refuses_ends_the_answer(contest: Any, acts: Any) -> None:
-    stage = contest({"a": [BudgetExceeded("spent")], "b": [acts.hang]})
-    with pytest.raises(BudgetExceeded, match="spent"):
+@pytest.mark.parametrize("second", [BudgetExceeded("spent too"), ProviderUnavailable("down")])
+async def test_a_refused_first_contestant_is_told_where_the_second_gives_no_answer(contest: Any, second: Exception) -> None:
+    stage = contest({"a": [BudgetExceeded("spent")], "b": [second]})
+    with pytest.raises(BudgetExceeded, match=r"^spent$"):
         await stage.chain.chat("which?")
-    assert asyncio.get_running_loop().time() == 0
-    assert stage.sink.records[-1].attempt.outcome == "cancelled"
+    assert [model for model, _ in stage.fake.asked] == ["a", "b"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -53,6 +53,7 @@ class _Entry:
     link: Link
     response: ChatResponse | None = None
     failure: str = ""
+    refused: BudgetExceeded | None = None
     seconds: float = 0.0
 
 
@@ -60,9 +61,10 @@ class BestOfTwo:
     """Asks the first two links that can be asked at once, and lets ``jury`` decide which answer stands.
 
     Contestants are never of the roles reserve and fallback; each may take the ``lineup``'s time limit and half of what is
-    left. If one of them fails, the other's answer stands unjudged; if both fail, the rest of the links is asked in turn. A
-    tie is decided by rating, then by speed. Without a verdict the first contestant's answer stands. Verdicts go to
-    ``statistics``; once these say that a contestant cannot win in a stage, it is left out but for a share of the answers.
+    left. If one of them fails, or the budget refuses it, the other's answer stands unjudged; if both fail, the rest of the
+    links is asked in turn; if the first is refused and the second does not answer, that is raised. A tie is decided by
+    rating, then by speed. Without a verdict the first contestant's answer stands. Verdicts go to ``statistics``; once these
+    say that a contestant cannot win in a stage, it is left out but for a share of the answers.
     The response tells what was decided in ``extra["strategy"]``.
     """
 
@@ -157,18 +159,21 @@ class BestOfTwo:
         return first if out == first.info.id else second
 
     async def _contest(self, request: ChatRequest, turn: Turn, pair: tuple[Step, Step], tell: Tell) -> ChatResponse | None:
-        """Return the answer that stands; None when neither contestant gave one."""
+        """Return the answer that stands; None when neither contestant gave one. Raises BudgetExceeded."""
         tell(f"{pair[0].link.info.id} and {pair[1].link.info.id} answer")
-        first, second = await together(*(self._entered(turn, step, step is pair[1], tell) for step in pair))
+        # Which of the two the budget refuses, where it has room for one, is chance: what is allowed then counts as the first.
+        first, second = await together(*(self._entered(turn, step, tell) for step in pair))
         if first.response is None or second.response is None:
             lone, failed = (second, first) if first.response is None else (first, second)
             if lone.response is None:
+                if first.refused is not None:
+                    raise first.refused
                 return None
             return _marked(lone.response, unjudged=f"{failed.link.info.id} {failed.failure}", other=failed.link.info.id)
         ruling = await self._ruled(request, first, second, tell)
         return self._settled(request.scope, first, second, ruling)
 
-    async def _entered(self, turn: Turn, step: Step, optional: bool, tell: Tell) -> _Entry:
+    async def _entered(self, turn: Turn, step: Step, tell: Tell) -> _Entry:
         loop, link = asyncio.get_running_loop(), step.link
         began = loop.time()
         try:
@@ -177,10 +182,8 @@ class BestOfTwo:
             turn.failed(link, error)
             entry = _Entry(link=link, failure=f"failed: {type(error).__name__}", seconds=loop.time() - began)
         except BudgetExceeded as error:
-            if not optional:
-                raise
-            turn.skip(link, f"the second contestant is left out: {error.message}")
-            entry = _Entry(link=link, failure="was left out: the budget does not allow it")
+            turn.skip(link, f"a contestant is left out: {error.message}")
+            entry = _Entry(link=link, failure="was left out: the budget does not allow it", refused=error)
         else:
             entry = _Entry(link=link, response=response, seconds=loop.time() - began)
         tell(f"{link.info.id} {entry.failure or 'has answered'}")
