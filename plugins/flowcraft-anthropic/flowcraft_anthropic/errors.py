@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Any
 
 from flowcraft.plugin import (
@@ -21,6 +18,7 @@ from flowcraft.plugin import (
     QuotaExhausted,
     RateLimited,
 )
+from flowcraft.plugin.http import no_answer, retry_after, short, told_error
 
 KINDS: Mapping[str, type[ProviderError]] = {
     "authentication_error": AuthenticationFailed,
@@ -86,69 +84,28 @@ def translate(error: BaseException) -> ProviderError:
     if isinstance(body, Mapping):
         return from_body(body)
     if isinstance(status, int):
-        return ProviderUnavailable(f"the server reported an error inside its stream: {_short(str(body or error))}")
-    causes = _causes(error)
-    broken = next((cause for cause in causes if isinstance(cause, ValueError)), None)
-    if isinstance(broken, UnicodeEncodeError):
-        return InvalidRequest("the request holds text that is no valid Unicode (a lone surrogate)")
-    if broken is not None:
-        return ProviderUnavailable(_no_answer(broken))
-    return _lost(causes)
-
-
-def _no_answer(broken: ValueError) -> str:
-    if not isinstance(broken, json.JSONDecodeError):
-        return f"the server sent something that is no valid answer: {_short(str(broken))}"
-    return f"the server answered with {f'no JSON: {_short(broken.doc, 80)}' if broken.doc.strip() else 'an empty body'}"
-
-
-def _lost(causes: Sequence[BaseException]) -> ProviderError:
-    import aiohttp  # heavy; loaded with the SDK by now
-
-    # The SDK's transport calls every lost connection a time-out; the error beneath tells the two apart.
-    beneath = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
-    if isinstance(beneath, TimeoutError):
-        return ProviderTimeout("the server did not take the connection in time")
-    if isinstance(beneath, aiohttp.ClientPayloadError):
-        return ProviderUnavailable("the connection was cut in the middle of the answer")
-    if isinstance(beneath, aiohttp.ServerDisconnectedError):
-        return ProviderUnavailable("the server closed the connection before it answered")
-    return ProviderUnavailable(f"no connection: {_short(str(beneath)) or type(beneath).__name__}")
+        return ProviderUnavailable(f"the server reported an error inside its stream: {short(str(body or error))}")
+    return no_answer(error)
 
 
 def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderError:
     """Return the error of an answer with status 400 or above."""
-    error = _inner(body)
-    message = _message(error) or _short(body if isinstance(body, str) else "") or "no reason given"
+    error = told_error(body)
+    message = _message(error) or short(body if isinstance(body, str) else "") or "no reason given"
     kind = _kind(status, error, message)
     if status == 404 and "model" not in message.lower():
         message += "; the model is unknown, or base_url is not that of a Messages API"
-    return kind(f"{message} (status {status})", retry_after=retry_after(headers), details=_details(error, body))
+    # What was refused is not billed, whichever class that makes it.
+    told = f"{message} (status {status})"
+    return kind(told, retry_after=retry_after(headers), details=_details(error, body), billed=False)
 
 
 def from_body(body: Mapping[str, Any]) -> ProviderError:
     """Return the error that came inside an answer or a stream of status 200."""
-    error = _inner(body) or body
+    error = told_error(body) or body
     message = _message(error) or "the server reported an error inside its answer"
     status = 400 if error.get("type") == "invalid_request_error" else 500
     return _kind(status, error, message)(message, details=_details(error, body))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait, told in milliseconds, seconds or as a date."""
-    exact = _number(headers.get("retry-after-ms"))
-    if exact is not None:
-        return exact / 1000
-    told = headers.get("retry-after")
-    seconds = _number(told)
-    if seconds is not None or not told:
-        return seconds
-    until = _date(told)
-    if until is None:
-        return None
-    # The server's own clock, where it tells it: ours may be off by minutes.
-    now = _date(headers.get("date", "")) or time.time()
-    return max(0.0, until - now)
 
 
 def _kind(status: int, error: Mapping[str, Any], message: str) -> type[ProviderError]:
@@ -170,18 +127,9 @@ def _error_code(error: Mapping[str, Any]) -> Any:
     return details.get("error_code") if isinstance(details, Mapping) else None
 
 
-def _inner(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, Mapping):
-        return {}
-    error = body.get("error", body)
-    if isinstance(error, Mapping):
-        return error
-    return {"message": str(error)}
-
-
 def _message(error: Mapping[str, Any]) -> str:
     said = error.get("message") or error.get("detail")
-    return "" if said is None else _short(str(said))
+    return "" if said is None else short(str(said))
 
 
 def _details(error: Mapping[str, Any], body: Any) -> tuple[Mapping[str, Any], ...]:
@@ -191,30 +139,3 @@ def _details(error: Mapping[str, Any], body: Any) -> tuple[Mapping[str, Any], ..
     if isinstance(body, Mapping) and body.get("request_id"):
         told["request_id"] = body["request_id"]
     return (told,) if told else ()
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
-        found.append(cause)
-    return found
-
-
-def _short(text: str, limit: int = 500) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
-        return None

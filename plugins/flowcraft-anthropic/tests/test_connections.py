@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from flowcraft.plugin import ChatRequest, Message, ProviderUnavailable
+from flowcraft.plugin import ChatRequest, Message, ProviderUnavailable, http
 from flowcraft.testing import Fault, FaultServer, Reply
-from flowcraft_anthropic import client
 
 pytestmark = pytest.mark.integration
 
@@ -160,8 +159,8 @@ def test_a_provider_nobody_closed_is_closed_by_its_loop(server: FaultServer, mak
 async def test_an_idle_connection_is_closed_before_the_server_would(
     server: FaultServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client.KEEP_ALIVE < 5
-    monkeypatch.setattr(client, "KEEP_ALIVE", 0.05)
+    assert http.KEEP_ALIVE < 5
+    monkeypatch.setattr(http, "KEEP_ALIVE", 0.05)
     await make().chat("model-a", ASK)
     await server.until(lambda: server.open_connections == 0)
     assert server.abandoned() == 0

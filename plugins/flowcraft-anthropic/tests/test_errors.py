@@ -83,6 +83,7 @@ async def test_code_type_status_and_message_decide(
     assert str(error) == f"{message} (status {status})"
     assert error.details[0]["request_id"] == "req_7"
     assert error.details[0].get("code", "") == code
+    assert error.billed is False
 
 
 @pytest.mark.parametrize(
@@ -155,5 +156,14 @@ async def test_an_address_where_nobody_listens_is_named(make: Any) -> None:
 
 
 async def test_a_connection_that_is_not_taken_in_time_is_a_timeout(make: Any, unaccepted: str) -> None:
-    with pytest.raises(ProviderTimeout, match="did not take the connection"):
+    with pytest.raises(ProviderTimeout, match="did not take the connection") as told:
         await make(Timeouts(connect=0.05), base_url=unaccepted).chat("model-a", ASK)
+    assert told.value.billed is False
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [(Fault.of_status(408, "too slow"), False), (Fault.failure(500), False), (Fault.cut("chunk"), True)],
+)
+async def test_what_was_refused_is_not_billed_and_what_broke_off_is(failure: Any, fault: Fault, billed: bool) -> None:
+    assert (await failure(fault)).billed is billed

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
 
 from flowcraft.plugin import Timeouts
+from flowcraft.plugin.http import Pool, without_credentials
 from flowcraft_openai.config import OpenAIConfig
 from flowcraft_openai.errors import translate
 
 if TYPE_CHECKING:
     from openai import AsyncStream
 
-KEEP_ALIVE = 4.0
-"""Seconds that an idle connection is kept: servers commonly close theirs after 5."""
-
-FAR = 24 * 3600.0
-"""Seconds to read: how long an answer may take is the caller's business."""
-
 CHAT = "/chat/completions"
-
-REUSED: ContextVar[bool] = ContextVar("flowcraft_openai_reused", default=False)
-"""Whether the current task's request went out on a pooled connection."""
-
-T = TypeVar("T")
 
 
 def load() -> None:
@@ -43,17 +29,10 @@ class Client:
     """Sends bodies and returns what came back as plain data. Raises our errors only."""
 
     def __init__(self, config: OpenAIConfig, timeouts: Timeouts) -> None:
-        import aiohttp
         import openai
 
-        # SDK 2 speaks httpx, SDK 3 httpx2: whose AsyncClient its client is tells which.
-        base = next(base for base in openai.DefaultAioHttpClient.__mro__ if base.__name__ == "AsyncClient")
-        http = import_module(base.__module__.partition(".")[0])
-        timeout = openai.Timeout(FAR, connect=timeouts.connect, write=timeouts.write)
-        transport = openai.DefaultAioHttpClient(
-            timeout=timeout, limits=http.Limits(max_connections=1000, keepalive_expiry=KEEP_ALIVE)
-        )
-        base_url, headers = _without_credentials(config.base_url)
+        self._pool = Pool(openai, openai.OpenAIError, timeouts, translate)
+        base_url, headers = without_credentials(config.base_url)
         key = config.api_key.get_secret_value() if config.api_key else ""
         headers = {**headers, **({"Authorization": f"Bearer {key}"} if key else {}), **config.headers}
         # Given here, and not as api_key, the key cannot be replaced by OPENAI_* variables that are meant for another server.
@@ -61,91 +40,35 @@ class Client:
             api_key=key or "none",
             base_url=base_url,
             max_retries=0,
-            timeout=timeout,
+            timeout=self._pool.timeout,
             default_headers=headers,
-            http_client=transport,
+            http_client=self._pool.client,
         )
         self._sdk.organization = config.organization
         self._sdk.project = config.project
         authorized = any(name.lower() == "authorization" for name in headers)
         self._options: Any = {} if authorized else {"headers": {"Authorization": openai.Omit()}}
-        self._failures = (openai.OpenAIError, http.HTTPError, http.StreamError, aiohttp.ClientError, OSError, ValueError)
-        self._lost = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
         self._stream_cls = openai.AsyncStream[object]
-        self._watch(transport, aiohttp.TraceConfig())
 
     async def post(self, body: dict[str, Any]) -> Any:
         """Return the answer to ``body``."""
-        return await self._send(lambda: self._sdk.post(CHAT, body=body, cast_to=object, options=self._options))
+        return await self._pool.send(lambda: self._sdk.post(CHAT, body=body, cast_to=object, options=self._options))
 
     async def open(self, body: dict[str, Any]) -> AsyncStream[Any]:
         """Return the answer to ``body`` as a stream of chunks, to be read with ``next_chunk`` and closed."""
         stream_cls: Any = self._stream_cls
-        return await self._send(
+        return await self._pool.send(
             lambda: self._sdk.post(CHAT, body=body, cast_to=object, options=self._options, stream=True, stream_cls=stream_cls)
         )
 
     async def get(self, path: str) -> Any:
         """Return what is at ``path``."""
-        return await self._send(lambda: self._sdk.get(path, cast_to=object, options=self._options))
+        return await self._pool.send(lambda: self._sdk.get(path, cast_to=object, options=self._options))
 
     async def next_chunk(self, stream: AsyncStream[Any]) -> Any:
         """Return the next chunk, None at the end."""
-        try:
-            return await anext(stream, None)
-        except self._failures as error:
-            raise translate(error) from error
+        return await self._pool.following(stream)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._sdk.close()
-
-    async def _send(self, call: Callable[[], Awaitable[T]]) -> T:
-        REUSED.set(False)
-        try:
-            return await call()
-        except self._failures as error:
-            if not self._died_idle(error):
-                raise translate(error) from error
-        try:
-            return await call()
-        except self._failures as error:
-            raise translate(error) from error
-
-    def _died_idle(self, error: BaseException) -> bool:
-        # A pooled connection that the server closed while it was idle, found out by the next request on it: nothing of an
-        # answer has come, and on a new connection it was never sent.
-        if not REUSED.get():
-            return False
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, self._lost):
-                return True
-            cause = cause.__cause__
-        return False
-
-    def _watch(self, transport: Any, trace: Any) -> None:
-        # Which connection a request got is known to aiohttp alone. The transport makes its session on first use; made here,
-        # it can be asked to tell. An SDK that is built otherwise loses only the replacement.
-        inner = getattr(transport, "_transport", None)
-        make = getattr(inner, "get_client", None)
-        if inner is None or make is None:
-            return
-
-        async def reused(*_: Any) -> None:
-            REUSED.set(True)
-
-        trace.on_connection_reuseconn.append(reused)
-        trace.freeze()
-        inner.client = make()
-        inner.client.trace_configs.append(trace)
-
-
-def _without_credentials(base_url: str) -> tuple[str, dict[str, str]]:
-    """Return the address without the user and password in it, and the header that tells them: addresses are logged."""
-    url = urlsplit(base_url)
-    if url.username is None and url.password is None:
-        return base_url, {}
-    told = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
-    bare = url._replace(netloc=url.netloc.rpartition("@")[2])
-    return urlunsplit(bare), {"Authorization": f"Basic {base64.b64encode(told.encode()).decode()}"}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Any
 
 from flowcraft.plugin import (
@@ -22,6 +19,7 @@ from flowcraft.plugin import (
     QuotaExhausted,
     RateLimited,
 )
+from flowcraft.plugin.http import no_answer, retry_after, short, told_error
 
 CODES: Mapping[str, type[ProviderError]] = {
     "insufficient_quota": QuotaExhausted,
@@ -88,39 +86,13 @@ def translate(error: BaseException) -> ProviderError:
     body = getattr(error, "body", None)
     if isinstance(body, Mapping):
         return from_body(body)
-    causes = _causes(error)
-    broken = next((cause for cause in causes if isinstance(cause, ValueError)), None)
-    if isinstance(broken, UnicodeEncodeError):
-        return InvalidRequest("the request holds text that is no valid Unicode (a lone surrogate)")
-    if broken is not None:
-        return ProviderUnavailable(_no_answer(broken))
-    return _lost(causes)
-
-
-def _no_answer(broken: ValueError) -> str:
-    if not isinstance(broken, json.JSONDecodeError):
-        return f"the server sent something that is no valid answer: {_short(str(broken))}"
-    return f"the server answered with {f'no JSON: {_short(broken.doc, 80)}' if broken.doc.strip() else 'an empty body'}"
-
-
-def _lost(causes: Sequence[BaseException]) -> ProviderError:
-    import aiohttp  # heavy; loaded with the SDK by now
-
-    # The SDK's transport calls every lost connection a time-out; the error beneath tells the two apart.
-    beneath = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
-    if isinstance(beneath, TimeoutError):
-        return ProviderTimeout("the server did not take the connection in time", billed=False)
-    if isinstance(beneath, aiohttp.ClientPayloadError):
-        return ProviderUnavailable("the connection was cut in the middle of the answer", billed=True)
-    if isinstance(beneath, aiohttp.ServerDisconnectedError):
-        return ProviderUnavailable("the server closed the connection before it answered")
-    return ProviderUnavailable(f"no connection: {_short(str(beneath)) or type(beneath).__name__}")
+    return no_answer(error)
 
 
 def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderError:
     """Return the error of an answer with status 400 or above."""
-    error = _inner(body)
-    message = _message(error) or _short(body if isinstance(body, str) else "") or "no reason given"
+    error = told_error(body)
+    message = _message(error) or short(body if isinstance(body, str) else "") or "no reason given"
     kind = _kind(status, error, message)
     if status == 404 and "model" not in message.lower():
         message += "; the model is unknown, or base_url is not that of an OpenAI-compatible API"
@@ -131,29 +103,12 @@ def from_status(status: int, body: Any, headers: Mapping[str, str]) -> ProviderE
 
 def from_body(error: Mapping[str, Any]) -> ProviderError:
     """Return the error that a gateway put into an answer or a stream of status 200."""
-    error = _inner(error) or error
+    error = told_error(error) or error
     code = error.get("code")
     status = int(code) if isinstance(code, int | str) and str(code).isdecimal() else 500
     message = _message(error) or "the server reported an error inside its answer"
     kind = _kind(status, error, message)
     return kind(message, details=_details(error))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait, told in milliseconds, seconds or as a date."""
-    exact = _number(headers.get("retry-after-ms"))
-    if exact is not None:
-        return exact / 1000
-    told = headers.get("retry-after")
-    seconds = _number(told)
-    if seconds is not None or not told:
-        return seconds
-    until = _date(told)
-    if until is None:
-        return None
-    # The server's own clock, where it tells it: ours may be off by minutes.
-    now = _date(headers.get("date", "")) or time.time()
-    return max(0.0, until - now)
 
 
 def _kind(status: int, error: Mapping[str, Any], message: str) -> type[ProviderError]:
@@ -170,15 +125,6 @@ def _kind(status: int, error: Mapping[str, Any], message: str) -> type[ProviderE
     return ProviderUnavailable if status >= 500 else InvalidRequest
 
 
-def _inner(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, Mapping):
-        return {}
-    error = body.get("error", body)
-    if isinstance(error, Mapping):
-        return error
-    return {"message": str(error)}
-
-
 def _message(error: Mapping[str, Any]) -> str:
     said = error.get("message") or error.get("detail")
     if said is None:
@@ -186,7 +132,7 @@ def _message(error: Mapping[str, Any]) -> str:
     # Gateways put what the vendor behind them said into metadata.raw.
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
-    return _short(f"{said}: {raw}" if isinstance(raw, str) else str(said))
+    return short(f"{said}: {raw}" if isinstance(raw, str) else str(said))
 
 
 def _details(error: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -200,30 +146,3 @@ def _details(error: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if told and "param" in told:
         told["field"] = told["param"]
     return (told,) if told else ()
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
-        found.append(cause)
-    return found
-
-
-def _short(text: str, limit: int = 500) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
-        return None
