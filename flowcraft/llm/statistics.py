@@ -124,6 +124,7 @@ class Statistics:
         self._speed: Speed | None = None
         self._news: list[CallRecord] = []
         self._own: OrderedDict[str, None] = OrderedDict()
+        self._own_verdicts: OrderedDict[str, None] = OrderedDict()
         self._row = 0
         self._verdict_row = 0
         self._read: float | None = None
@@ -139,7 +140,7 @@ class Statistics:
         with self._lock:
             self._add(record)
             if self._store is not None:
-                self._remember(record.id)
+                _remember(self._own, record.id, MOST_OWN)
         if self._writer is not None and self._store is not None:
             self._writer.put(record)
 
@@ -148,7 +149,7 @@ class Statistics:
         self._learn(verdict)
         if self._writer is not None and self._verdicts is not None:
             with self._lock:
-                self._remember(verdict.id)
+                _remember(self._own_verdicts, verdict.id, VERDICTS)
             self._writer.put(verdict)
 
     async def refresh(self) -> None:
@@ -233,12 +234,6 @@ class Statistics:
         self._news.clear()
         return self._speed
 
-    def _remember(self, id: str) -> None:
-        """Keep the id of a record that the store will give back; of those never read back the oldest are forgotten."""
-        self._own[id] = None
-        if len(self._own) > MOST_OWN:
-            self._own.popitem(last=False)
-
     def _stale(self) -> bool:
         if self._store is None and self._verdicts is None:
             return False
@@ -252,10 +247,11 @@ class Statistics:
         self._reread_verdicts()
         if self._store is None:
             return
-        row, records = self._store.latest(WINDOW, self._row)
+        after = self._row
+        row, records = self._store.latest(WINDOW, after)
         with self._lock:
-            if row < self._row:
-                return
+            if self._row != after:
+                return  # another thread has taken these in meanwhile
             self._row = row
             for record in records:
                 if record.id in self._own:
@@ -266,21 +262,29 @@ class Statistics:
     def _reread_verdicts(self) -> None:
         if self._verdicts is None:
             return
-        row, found = self._verdicts.latest(VERDICTS, self._verdict_row)
+        after = self._verdict_row
+        row, found = self._verdicts.latest(VERDICTS, after)
         with self._lock:
-            if row < self._verdict_row:
-                return
+            if self._verdict_row != after:
+                return  # as above
             self._verdict_row = row
             verdicts = list(found)
-            others = [verdict for verdict in verdicts if verdict.id not in self._own]
+            others = [verdict for verdict in verdicts if verdict.id not in self._own_verdicts]
             for verdict in verdicts:
-                self._own.pop(verdict.id, None)
+                self._own_verdicts.pop(verdict.id, None)
         for verdict in others:
             self._learn(verdict)
 
     def _learn(self, verdict: VerdictRecord) -> None:
         self.ratings.add(verdict)
         self.standing.add(verdict)
+
+
+def _remember(own: OrderedDict[str, None], id: str, most: int) -> None:
+    """Keep the id of a record that the store will give back; of those never read back the oldest are forgotten."""
+    own[id] = None
+    if len(own) > most:
+        own.popitem(last=False)
 
 
 def _saves(store: CallStore | None, verdicts: VerdictStore | None) -> Callable[[Sequence[Any]], None]:

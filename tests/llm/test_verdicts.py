@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from flowcraft.attempts import Attempt
 from flowcraft.errors import StoreError
-from flowcraft.llm.ports import VerdictRecord
-from flowcraft.llm.statistics import REREAD, Statistics
+from flowcraft.llm.ports import CallRecord, ModelStatistics, VerdictRecord
+from flowcraft.llm.statistics import MOST_OWN, REREAD, Statistics
 
 pytestmark = pytest.mark.unit
 
@@ -33,6 +34,19 @@ class Memory:
 
     def latest(self, most: int, after: int = 0) -> tuple[int, Iterable[VerdictRecord]]:
         return len(self.rows), self.rows[after:][-most:]
+
+
+class Calls:
+    """A CallStore of which nobody reads."""
+
+    def add(self, records: Sequence[CallRecord]) -> None:
+        pass
+
+    def latest(self, most: int, after: int = 0) -> tuple[int, Iterable[CallRecord]]:
+        return after, []
+
+    def statistics(self, stage: str | None = None, task: str | None = None) -> Iterable[ModelStatistics]:
+        return []
 
 
 class Clock:
@@ -73,6 +87,39 @@ async def test_own_verdicts_count_once_and_those_of_others_too() -> None:
         assert (statistics.ratings.wins("p:a"), statistics.ratings.wins("p:b")) == (1, 1)
     for statistics in (one, other):
         statistics.close()
+
+
+async def test_own_verdicts_count_once_however_many_calls_come_between() -> None:
+    store, clock = Memory(), Clock()
+    statistics = Statistics(Calls(), verdicts=store, clock=clock)
+    statistics.judged(verdict("1"))
+    for number in range(MOST_OWN + 1):
+        attempt = Attempt(model="a", provider="p", outcome="ok", started=1.0, seconds=1.0)
+        statistics.record(CallRecord(id=str(number), attempt=attempt))
+    statistics.flush()
+    await statistics.refresh()
+    assert statistics.ratings.wins("p:a") == 1
+    statistics.close()
+
+
+def test_two_threads_that_read_at_once_count_a_verdict_once() -> None:
+    both = threading.Barrier(2)
+
+    class Slow(Memory):
+        def latest(self, most: int, after: int = 0) -> tuple[int, Iterable[VerdictRecord]]:
+            found = super().latest(most, after)
+            both.wait(10)
+            return found
+
+    store = Slow()
+    store.rows.append(verdict("1"))
+    statistics = Statistics(verdicts=store)
+    threads = [threading.Thread(target=statistics.all) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statistics.ratings.wins("p:a") == 1
 
 
 async def test_a_later_process_knows_what_earlier_ones_found_out() -> None:
