@@ -23,7 +23,7 @@ def flowcraft(folder: Path, *arguments: str, **env: str) -> subprocess.Completed
 
 def test_what_is_in_force_and_from_where(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(
-        "llm: {timeout: 30, strategy: hedge}\nproviders: {openai: {api_key: '${MY_KEY}'}}\n"
+        "llm: {timeout: 30, strategy: hedge, params: {stream: true}}\nproviders: {openai: {api_key: '${MY_KEY}'}}\n"
     )
     done = flowcraft(tmp_path, "--changed", MY_KEY="sk-planted-secret", LLM_TEMPERATURE="0.5")
     assert done.returncode == 0, done.stderr
@@ -32,7 +32,8 @@ def test_what_is_in_force_and_from_where(tmp_path: Path) -> None:
     assert ["provider", "openai:", "configured"] in lines
     assert ["default", "chain", "(default):", "openai"] in lines
     assert ["llm.timeout", "30", "settings.yaml:1"] in lines
-    assert ["llm.strategy", "hedge", "settings.yaml:1", "accepted,", "does", "not", "act", "yet"] in lines
+    assert ["llm.strategy", "hedge", "settings.yaml:1"] in lines
+    assert ["llm.params.stream", "true", "settings.yaml:1", "accepted,", "does", "not", "act", "yet"] in lines
     assert ["llm.params.temperature", "0.5", "environment", "LLM_TEMPERATURE"] in lines
     assert ["providers.openai.api_key", "***", "settings.yaml:2", "(MY_KEY)"] in lines
     assert "sk-planted-secret" not in done.stdout + done.stderr
