@@ -95,12 +95,14 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
     """Return the policies of a chain: what the caller wishes, else what its tier says, else what settings say."""
     llm = settings.llm
     tier = tier or Tier()
-    judge = wish.judge or _rules(JudgeRules, tier.judge) or JudgeRules()
-    general = _rules(JudgeRules, llm.judge) or JudgeRules()
+    judges = [rules for rules in (wish.judge, _judge_rules(tier.judge), _judge_rules(llm.judge)) if rules is not None]
     confidence = wish.confidence if wish.confidence is not None else tier.confidence
     cache = wish.cache if wish.cache is not None else llm.cache
     threshold = confidence if confidence is not None else llm.cascade.threshold
-    named = None if wish.confined else _judge_of(settings, judge.model or general.model)
+    # Each part is the narrowest one's: a stage's rubric leaves the judge of its tier in office.
+    criteria = next((judge.criteria for judge in judges if judge.criteria), "")
+    model = next((judge.model for judge in judges if judge.model), None)
+    named = None if wish.confined else _judge_of(settings, model)
     strategy = wish.strategy or tier.strategy or llm.strategy
     if strategy == "cascade" and wish.confined:
         strategy = "single"
@@ -109,7 +111,7 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
     return Policies(
         strategy=strategy,  # type: ignore[arg-type]  # Wish.of has looked at it
         order=wish.order or tier.order or llm.order,  # type: ignore[arg-type]  # Wish.of has looked at it
-        judge=JudgeRules(model=named, criteria=judge.criteria or general.criteria),
+        judge=JudgeRules(model=named, criteria=criteria),
         adaptive=AdaptiveRules(level=llm.adaptive.level, explore=llm.adaptive.explore),
         cascade=CascadeRules(threshold=threshold, tries=tries, escalation=escalation),
         hedge=HedgeRules(max_share=llm.hedge.max_share),
@@ -130,8 +132,8 @@ def _judge_of(settings: Settings, name: str | None) -> str | None:
     return next((model for role, names in choice.roles if role != "offline" for model in names), name)
 
 
-def _rules(cls: type[JudgeRules], section: Any) -> JudgeRules | None:
-    return None if section is None else cls(model=section.model, criteria=section.criteria or "")
+def _judge_rules(section: Any) -> JudgeRules | None:
+    return None if section is None else JudgeRules(model=section.model, criteria=section.criteria or "")
 
 
 def _known(what: str, word: str | None, words: tuple[str, ...]) -> str | None:
@@ -151,6 +153,8 @@ def _capabilities(names: Iterable[str]) -> frozenset[str]:
 def _judge(given: Mapping[str, Any] | None) -> JudgeRules | None:
     if given is None:
         return None
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"a judge is a mapping of 'model' and 'criteria', not {given!r}")
     unknown = sorted(set(given) - {"model", "criteria"})
     if unknown:
         raise SettingsError(f"a judge has 'model' and 'criteria', not {unknown[0]!r}")
@@ -160,7 +164,7 @@ def _judge(given: Mapping[str, Any] | None) -> JudgeRules | None:
 
 
 def _share(value: float | None) -> float | None:
-    if value is None or (not isinstance(value, bool) and 0 <= value <= 1):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
         return value
     raise SettingsError(f"a confidence is a number from 0 to 1, not {value!r}")
 

@@ -146,6 +146,12 @@ def test_what_is_written_holds_what_changes_answers_of_this_tier(manager):
     json.dumps(careful)
 
 
+def test_a_call_that_names_criteria_alone_leaves_the_tiers_judge_in_office(manager):
+    assert manager.written("careful", judge={"criteria": "short"})["judge"] == {"model": "large", "criteria": "short"}
+    assert manager.written("two", judge={"model": "spare"})["judge"] == {"model": "spare", "criteria": "shorter"}
+    assert manager.written("careful", judge={"model": "spare"})["judge"]["criteria"] == "as a lawyer reads it"
+
+
 def test_every_policy_that_changes_answers_makes_another_chain(manager):
     calls: list[dict[str, Any]] = [
         {},
@@ -217,6 +223,8 @@ def test_a_mistake_in_a_tier_has_its_place(managed, tier, expected):
         ({"strategy": "casade"}, "did you mean 'cascade'?"),
         ({"confidence": 1.5}, "a confidence is a number from 0 to 1, not 1.5"),
         ({"confidence": True}, "a confidence is a number from 0 to 1, not True"),
+        ({"confidence": "0.8"}, "a confidence is a number from 0 to 1, not '0.8'"),
+        ({"judge": "large"}, "a judge is a mapping of 'model' and 'criteria', not 'large'"),
         ({"judge": {"model": 5}}, "a judge's 'model' is text, not 5"),
         ({"judge": {"rubric": "x"}}, "a judge has 'model' and 'criteria', not 'rubric'"),
     ],
