@@ -95,11 +95,19 @@ class _Models:
         return self.manager.written(self._choice(model, stage, default), stage=stage, **self._options(quality))
 
     def doubts(self, stage: Stage, default: str | None) -> Sequence[str]:
-        """Return what of a stage's strategy its models cannot carry out; where one model stands in for all, that is meant."""
+        """Return what of a stage's strategy its models cannot carry out, and whether its judge has nothing to do.
+
+        Where one model stands in for all, that is meant.
+        """
         if self.override or isinstance(stage.model, Template):
             return ()
         judge = stage.judge.model if stage.judge is not None else None
-        return self.llm(stage.model, stage.name, default, Quality(strategy=stage.strategy, judge=judge)).notes
+        asked = (stage.model, stage.name, default, Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence))
+        written = self.written(*asked)
+        if stage.judge is not None and "judge" not in written:
+            told = f"'judge' has nothing to choose from with strategy {written['strategy']}, which settings say"
+            return (f"{told}; write strategy: best_of_two",)
+        return self.llm(*asked).notes
 
     def _options(self, quality: Quality) -> Options:
         judge = {"model": quality.judge, "criteria": quality.rubric} if quality.judge or quality.rubric else None

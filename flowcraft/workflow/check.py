@@ -41,7 +41,8 @@ class Facts:
     listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
     them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
-    stage's strategy its models cannot carry out. ``knows_judge`` says whether a plugin offers a judge of that name.
+    stage's strategy its models cannot carry out, or why its judge has nothing to do. ``knows_judge`` says whether a plugin
+    offers a judge of that name.
     ``short_env`` are environment names whose value is too short to be hidden, ``unset_env`` those without a value. These, and
     models of which nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have
     what they need.
@@ -127,7 +128,7 @@ class _Check:
                 return
         if stage.model is not None and not isinstance(stage.model, str):
             return  # a template: known when the run starts
-        if stage.strategy is not None:
+        if stage.strategy is not None or stage.judge is not None:
             for doubt in self.facts.doubts(stage, self.workflow.default_model):
                 yield self.document.problem(self._strategy_at(stage), doubt, warning=True)
         wanted = _wanted(stage)
@@ -137,8 +138,10 @@ class _Check:
             yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
 
     def _strategy_at(self, stage: Stage) -> tuple[str, ...]:
-        own = isinstance(self.document.data, Mapping) and "strategy" in self.document.data["stages"][stage.name]
-        return ("stages", stage.name, "strategy") if own else ("defaults", "strategy")
+        own = self.document.data["stages"][stage.name] if isinstance(self.document.data, Mapping) else {}
+        if "strategy" in own or stage.strategy is None:
+            return ("stages", stage.name, "strategy" if "strategy" in own else "judge")
+        return ("defaults", "strategy")
 
 
 def named_problem(document: Document, path: tuple[str, ...], name: str, facts: Facts) -> Iterator[Problem]:

@@ -198,6 +198,20 @@ def test_validate_warns_of_what_the_models_cannot_carry_out(work):
     assert "flow.yaml:15:15: warning: strategy best_of_two needs two models" in told
 
 
+def test_validate_warns_of_a_judge_that_settings_leave_without_work(work):
+    work.write("flow.yaml", WORKFLOW.replace("    strategy: best_of_two\n", ""))
+
+    told = work.flowcraft("validate", "flow.yaml")
+
+    assert told.code == 0
+    assert "flow.yaml:15:12: warning: 'judge' has nothing to choose from with strategy single" in told.out + told.err
+    page = json.loads((work.path / "settings.yaml").read_text("utf-8"))
+    page["llm"]["strategy"] = "best_of_two"
+    work.write("settings.yaml", json.dumps(page))
+    told = work.flowcraft("validate", "flow.yaml")
+    assert "'judge'" not in told.out + told.err
+
+
 def test_a_judge_is_doubted_like_a_model_that_nobody_lists(work, server):
     work.write("flow.yaml", WORKFLOW.replace("model: quick", "model: quik"))
 

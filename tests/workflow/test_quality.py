@@ -160,6 +160,15 @@ def test_what_the_models_cannot_carry_out_is_a_warning_where_the_strategy_stands
     ]
 
 
+def test_a_judge_without_a_strategy_is_doubted_where_it_stands(folder):
+    workflow = folder.load("stages: {a: {prompt: hello, judge: {rubric: short}}}\n")
+
+    (problem,) = check_workflow(workflow, Facts(doubts=lambda stage, default: ["nothing to judge"]))
+
+    assert (problem.line, problem.message, problem.warning) == (2, "nothing to judge", True)
+    assert workflow.document.text.splitlines()[1][problem.column - 1 :].startswith("{rubric")
+
+
 def test_nothing_is_doubted_that_settings_say(folder):
     workflow = folder.load("stages: {a: {prompt: hello}}\n")
 
