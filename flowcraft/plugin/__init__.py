@@ -48,6 +48,7 @@ from flowcraft.plugin.commands import Command
 from flowcraft.plugin.hooks import Preset, hookimpl
 from flowcraft.plugin.judges import Judge, Verdict
 from flowcraft.plugin.llm import LLM
+from flowcraft.plugin.media import with_files
 from flowcraft.plugin.messages import (
     Audio,
     File,
@@ -146,4 +147,5 @@ __all__ = [
     "from_json",
     "hookimpl",
     "to_json",
+    "with_files",
 ]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import mimetypes
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flowcraft.plugin import (
-    ChatRequest,
     File,
     Image,
     InvalidRequest,
@@ -33,14 +30,6 @@ MARK = {"type": "ephemeral"}
 MARKS_MAX = 4
 
 Block = dict[str, Any]
-
-
-async def with_files(request: ChatRequest) -> ChatRequest:
-    """Return the request with the contents of media that are given as paths. Raises InvalidRequest."""
-    if not any(isinstance(part, Media) and part.path for message in request.messages for part in message.parts):
-        return request
-    messages = [await asyncio.to_thread(_read_message, message) for message in request.messages]
-    return replace(request, messages=tuple(messages))
 
 
 def turns(messages: tuple[Message, ...], section: str, model: str) -> list[dict[str, Any]]:
@@ -176,16 +165,3 @@ def _media_type(part: Media) -> str:
 
 def _is_pdf(part: Media) -> bool:
     return part.data is None or part.data.startswith(b"%PDF")
-
-
-def _read_message(message: Message) -> Message:
-    return replace(message, parts=tuple(_read(part) if isinstance(part, Media) else part for part in message.parts))
-
-
-def _read(part: Part) -> Part:
-    if not isinstance(part, Media) or not part.path:
-        return part
-    try:
-        return replace(part, data=Path(part.path).read_bytes())
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {part.path}: {error.strerror}") from error

@@ -7,11 +7,19 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, ModelInfo, ModelNotFound, Provider, StreamEvent
+from flowcraft.plugin import (
+    Capabilities,
+    ChatRequest,
+    ChatResponse,
+    ModelInfo,
+    ModelNotFound,
+    Provider,
+    StreamEvent,
+    with_files,
+)
 from flowcraft_anthropic.answer import EventReader, Reader, check
 from flowcraft_anthropic.body import ask
 from flowcraft_anthropic.config import AnthropicConfig
-from flowcraft_anthropic.content import with_files
 from flowcraft_anthropic.models import listed_model
 
 if TYPE_CHECKING:

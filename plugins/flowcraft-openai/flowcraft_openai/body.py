@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import mimetypes
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from flowcraft.plugin import (
     ChatRequest,
     File,
     Image,
-    InvalidRequest,
     Media,
     Message,
     OutputSpec,
@@ -34,14 +31,6 @@ from flowcraft_openai.schema import strict_schema
 MEDIA_TYPES: Mapping[type[Media], str] = {Image: "image/png", Audio: "audio/wav", Video: "video/mp4", File: "application/pdf"}
 AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "mp4": "m4a", "x-m4a": "m4a"}
 CHOICES = frozenset({"auto", "none", "required"})
-
-
-async def with_files(request: ChatRequest) -> ChatRequest:
-    """Return the request with the contents of media that are given as paths. Raises InvalidRequest."""
-    if not any(isinstance(part, Media) and part.path for message in request.messages for part in message.parts):
-        return request
-    messages = [await asyncio.to_thread(_read_message, message) for message in request.messages]
-    return replace(request, messages=tuple(messages))
 
 
 def chat_body(model: str, request: ChatRequest, config: OpenAIConfig, section: str) -> dict[str, Any]:
@@ -134,19 +123,6 @@ def _url(part: Media, kind: str) -> str:
 def _media_type(part: Media) -> str:
     name = part.path or part.url or getattr(part, "name", "")
     return part.media_type or mimetypes.guess_type(str(name))[0] or MEDIA_TYPES.get(type(part), "application/octet-stream")
-
-
-def _read_message(message: Message) -> Message:
-    return replace(message, parts=tuple(_read(part) if isinstance(part, Media) else part for part in message.parts))
-
-
-def _read(part: Part) -> Part:
-    if not isinstance(part, Media) or not part.path:
-        return part
-    try:
-        return replace(part, data=Path(part.path).read_bytes())
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {part.path}: {error.strerror}") from error
 
 
 def _tools(request: ChatRequest) -> dict[str, Any]:

@@ -6,9 +6,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, ModelInfo, ModelNotFound, Provider, StreamEvent
+from flowcraft.plugin import (
+    Capabilities,
+    ChatRequest,
+    ChatResponse,
+    ModelInfo,
+    ModelNotFound,
+    Provider,
+    StreamEvent,
+    with_files,
+)
 from flowcraft_openai.answer import ChunkReader, Reader, check
-from flowcraft_openai.body import chat_body, with_files
+from flowcraft_openai.body import chat_body
 from flowcraft_openai.config import OpenAIConfig
 from flowcraft_openai.models import listed_model
 
