@@ -110,7 +110,7 @@ class Roles(Section):
 class Judge(Section):
     """Who decides between two answers."""
 
-    model: str | None = Field(None, description="a model, a tier or a plugin's judge; null: the first of `duplicate` that is no contestant")
+    model: str | None = Field(None, description="a model, a tier or a plugin's judge; null: a further model of the chain")
     criteria: str | None = Field(None, description="what makes an answer the better one")
 
 
