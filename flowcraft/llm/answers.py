@@ -14,7 +14,7 @@ from flowcraft.errors import ChainExhausted, StoreError
 from flowcraft.llm.base import copied_response
 from flowcraft.llm.ports import AnswerStore
 from flowcraft.llm.stores import MemoryAnswers
-from flowcraft.llm.threads import carried_out
+from flowcraft.llm.threads import carried_out, looked_up
 from flowcraft.plugin.chat import ChatResponse
 from flowcraft.plugin.wire import from_json, to_json
 from flowcraft.redaction import Redactor
@@ -80,13 +80,13 @@ class AnswerBook:
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
 
-    async def find(self, key: str, seconds: float) -> str | None:
+    async def find(self, key: str, seconds: float, deadline: float | None) -> str | None:
         """Return the answer to a question if it was given in the last ``seconds``."""
-        return await asyncio.to_thread(self._find, key, seconds)
+        return await looked_up(lambda: self._find(key, seconds), deadline)
 
-    async def keep(self, key: str, text: str, seconds: float) -> None:
+    async def keep(self, key: str, text: str, seconds: float, deadline: float | None) -> None:
         """Keep an answer for so many seconds."""
-        await carried_out(lambda: self._keep(key, text, seconds))
+        await carried_out(lambda: self._keep(key, text, seconds), deadline)
 
     def take_off(self, key: str) -> Flight | None:
         """Begin to ask a question that nobody asks; None if somebody does. The result must ``land``."""

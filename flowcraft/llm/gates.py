@@ -96,18 +96,20 @@ class Limiter:
         """Return the seconds since the epoch."""
         return self._clock()
 
-    async def take(self, caller: Caller, wants: Sequence[Want]) -> Hold | bool:
-        """Take room for a call and return True, or what holds it back; False if nobody can say."""
-        return await taken(lambda: self._take(caller, wants), lambda got: self._leave(caller.id, wants, 1, caller.tokens, got))
+    async def take(self, caller: Caller, wants: Sequence[Want], until: float | None = None) -> Hold | bool:
+        """Take room for a call and return True, or what holds it back; False if nobody can say.
 
-    async def leave(self, call: str, wants: Sequence[Want], requests: int, tokens: int) -> None:
-        """End a call, and give back what it did not take."""
-        await carried_out(lambda: self._leave(call, wants, requests, tokens, True))
+        Raises TimeoutError where that is not known at ``until``.
+        """
+        return await taken(
+            lambda: self._take(caller, wants), lambda got: self._leave(caller.id, wants, 1, caller.tokens, got), until
+        )
 
-    async def give_up(self, call: str, wants: Sequence[Want]) -> None:
-        """Give back the turn of a call that waits no longer."""
-        if _has_places(wants):
-            await carried_out(lambda: self._leave(call, wants, 0, 0, True))
+    async def leave(
+        self, call: str, wants: Sequence[Want], deadline: float | None, *, requests: int = 0, tokens: int = 0
+    ) -> None:
+        """End a call, or its turn, and give back what it did not take."""
+        await carried_out(lambda: self._leave(call, wants, requests, tokens, True), deadline)
 
     def _take(self, caller: Caller, wants: Sequence[Want]) -> Hold | bool:
         try:
@@ -141,24 +143,24 @@ class Limiter:
     def _keep(self, call: str) -> None:
         with self._lock:
             self._under_way.add(call)
+            self._closed.clear()
             if self._renewing:
                 return
             self._renewing = True
-            self._closed.clear()
         threading.Thread(target=self._renew, name="flowcraft-limits", daemon=True).start()
 
     def _renew(self) -> None:
-        while not self._closed.wait(RENEW):
-            with self._lock:
+        while True:
+            self._closed.wait(RENEW)
+            with self._lock:  # the same in which calls are added: none comes in between and has nobody to renew it
                 calls = list(self._under_way)
-                if not calls:
-                    break
+                if not calls or self._closed.is_set():
+                    self._renewing = False
+                    return
             try:
                 self._store.renew(calls, self._clock())
             except StoreError as error:
                 self._warn(f"limits cannot be counted for now: {error}")
-        with self._lock:
-            self._renewing = False
 
 
 class Gate:
@@ -176,26 +178,24 @@ class Gate:
         """Wait for room and take it. Raises CircuitOpen where that does not fit into ``scope.until``."""
         waiter = _Waiter(asyncio.get_running_loop())
         call = os.urandom(12).hex()
-        got: Hold | bool | None = None
         with self._lock:
             ahead = len(self._queue)
             self._queue.append(waiter)
         try:
             self._check_queue(ahead, scope, waiter.loop.time())
-            began, got = waiter.loop.time(), await self._turn(waiter, call, tokens, scope)
+            began, counted = waiter.loop.time(), await self._turn(waiter, call, tokens, scope)
             wait = waiter.loop.time() - began
-            return Entry(call=call, tokens=tokens, wait=wait, counted=got)
+            return Entry(call=call, tokens=tokens, wait=wait, counted=counted)
         finally:
             with self._lock, suppress(ValueError):
                 self._queue.remove(waiter)
             self.wake()
-            if got is None:
-                await self._limiter.give_up(call, self.wants)
 
-    async def leave(self, entry: Entry, requests: int, tokens: int) -> None:
+    async def leave(self, entry: Entry, requests: int, tokens: int, deadline: float | None = None) -> None:
         """End a call that took so many requests (0 or 1) and tokens, and give back what it did not take."""
         if entry.counted:
-            await self._limiter.leave(entry.call, self.wants, 1 - requests, entry.tokens - tokens)
+            left = entry.tokens - tokens
+            await self._limiter.leave(entry.call, self.wants, deadline, requests=1 - requests, tokens=left)
 
     def wake(self) -> None:
         """Let the first who waits look again."""
@@ -210,17 +210,29 @@ class Gate:
             return self._queue[0] if self._queue else None
 
     async def _turn(self, waiter: _Waiter, call: str, tokens: int, scope: Scope) -> bool:
-        since: float | None = None
+        """Wait until this one is the first, then for room. Whoever waits no longer gives his turn back."""
+        waiter.woken.clear()
+        while self._first() is not waiter:
+            left = _left(scope, waiter.loop.time())
+            if left is not None and left <= 0:
+                raise CircuitOpen(self._told(self._held))
+            await waiter.sleep(LOOK_UP if left is None else min(left, LOOK_UP))
+            waiter.woken.clear()
+        caller = Caller(id=call, tokens=tokens, since=self._limiter.now())
+        try:
+            return await self._room(waiter, caller, scope)
+        except BaseException:
+            if _has_places(self.wants):
+                await self._limiter.leave(call, self.wants, scope.deadline)
+            raise
+
+    async def _room(self, waiter: _Waiter, caller: Caller, scope: Scope) -> bool:
         while True:
             waiter.woken.clear()
-            if self._first() is not waiter:
-                left = _left(scope, waiter.loop.time())
-                if left is not None and left <= 0:
-                    raise CircuitOpen(self._told(self._held))
-                await waiter.sleep(LOOK_UP if left is None else min(left, LOOK_UP))
-                continue
-            since = self._limiter.now() if since is None else since
-            got = await self._limiter.take(Caller(id=call, tokens=tokens, since=since), self.wants)
+            try:
+                got = await self._limiter.take(caller, self.wants, scope.until)
+            except TimeoutError:
+                raise CircuitOpen("its limits could not be looked up in time: the database is busy") from None
             if isinstance(got, bool):
                 return got
             self._held = got

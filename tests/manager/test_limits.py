@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,3 +81,32 @@ def test_a_limit_of_a_name_that_nobody_has_is_warned_about() -> None:
     (warning,) = page.warnings
     assert "'gpt-6' is no provider, model or alias" in warning.message
     assert warning.hint == "did you mean 'gpt-5'?"
+
+
+@pytest.mark.parametrize(
+    ("llm", "told"),
+    [
+        ("budget: {calls_per_day: 10}", "its budget could not be looked up in time: the database is busy"),
+        ("limits: {one: {requests_per_minute: 60}}", "its limits could not be looked up in time: the database is busy"),
+        ("cache: 1h", ""),
+    ],
+)
+def test_a_busy_database_keeps_nobody_past_the_deadline(managed: Any, tmp_path: Path, llm: str, told: str) -> None:
+    text = ECHO + f"llm: {{default_model: 'echo:one', timeout: 300ms, deadline: 600ms, {llm}}}"
+
+    async def main() -> None:
+        async with managed(text) as models:
+            assert (await models.llm().chat("hi")).text == "one: hi"
+            with closing(sqlite3.connect(tmp_path / "calls.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                if told:
+                    with pytest.raises(ChainExhausted, match=told):
+                        await models.llm().chat("again")
+                else:
+                    assert (await models.llm().chat("again")).text == "one: again"
+                other.execute("ROLLBACK")
+
+    asyncio.run(main())  # the end of a loop waits for its threads
+    models = managed(text)
+    assert [(row.unit, row.spent) for row in models.spending()] == ([("calls", 1.0)] if "budget" in llm else [])
+    asyncio.run(models.aclose())

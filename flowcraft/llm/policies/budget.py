@@ -7,10 +7,10 @@ from contextlib import aclosing
 from typing import Any
 
 from flowcraft.attempts import Attempt
-from flowcraft.errors import BudgetExceeded, StoreError
+from flowcraft.errors import BudgetExceeded, CircuitOpen, StoreError
 from flowcraft.llm.base import rescoped
 from flowcraft.llm.budgets import Estimate, expected_usage, limits_anything, lines_of, refusal, settled
-from flowcraft.llm.ports import SpendingLine, SpendingStore
+from flowcraft.llm.ports import Spending, SpendingLine, SpendingStore
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import BudgetRules
 from flowcraft.llm.threads import carried_out, taken
@@ -38,7 +38,10 @@ class Teller:
         self._warn = warn
 
     async def reserve(self, request: ChatRequest, info: ModelInfo) -> tuple[SpendingLine, ...]:
-        """Take what the call may cost from every budget that holds for it, all or nothing; raises BudgetExceeded."""
+        """Take what the call may cost from every budget that holds for it, all or nothing.
+
+        Raises BudgetExceeded, StoreError, and CircuitOpen where the store takes longer than there is time.
+        """
         usage = expected_usage(request, info)
         usd = self._prices.usd(info, usage)
         now = self._clock()
@@ -47,17 +50,25 @@ class Teller:
             self._warn(f"the price of {info.id} is not known: budgets in USD count nothing for it")
         if not lines:
             return ()
-        full = await taken(lambda: self._store.reserve(lines), lambda full: None if full else self._back(lines))
+        full = await self._taken(lines, request.scope)
         if full is not None:
             amount = next(line.amount for line in lines if (line.scope, line.unit) == (full.scope, full.unit))
             raise BudgetExceeded(refusal(full, self.rules, amount, now))
         return lines
 
-    async def settle(self, lines: Sequence[SpendingLine], attempts: Sequence[Attempt]) -> None:
+    async def settle(self, lines: Sequence[SpendingLine], attempts: Sequence[Attempt], deadline: float | None) -> None:
         """Make of what was reserved what the call did cost. A store that fails leaves the reservation as it is."""
         changes = settled(lines, _actual(lines, attempts)) if lines else ()
         if changes:
-            await carried_out(lambda: self._add(changes))
+            await carried_out(lambda: self._add(changes), deadline)
+
+    async def _taken(self, lines: Sequence[SpendingLine], scope: Scope) -> Spending | None:
+        try:
+            return await taken(
+                lambda: self._store.reserve(lines), lambda full: None if full else self._back(lines), scope.until
+            )
+        except TimeoutError:
+            raise CircuitOpen("its budget could not be looked up in time: the database is busy") from None
 
     def _back(self, lines: Sequence[SpendingLine]) -> None:
         self._add(settled(lines, dict.fromkeys(("usd", "tokens", "calls"), 0.0)))
@@ -118,7 +129,7 @@ class Budget:
 
     async def _settle(self, lines: Sequence[SpendingLine], own: Sequence[Attempt], scope: Scope) -> None:
         scope.ledger.extend(own)
-        await self._teller.settle(lines, own)
+        await self._teller.settle(lines, own, scope.deadline)
 
 
 def _actual(lines: Sequence[SpendingLine], attempts: Sequence[Attempt]) -> dict[str, float]:

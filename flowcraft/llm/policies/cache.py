@@ -48,7 +48,7 @@ class Cache:
         """Replay an answer from the book, or stream from the inner LLM."""
         key = self._key(request)
         began = asyncio.get_running_loop().time()
-        found = await self._book.find(key, self._seconds) if key else None
+        found = await self._book.find(key, self._seconds, request.scope.deadline) if key else None
         if found is not None and (hit := _again(found, began)) is not None:
             for event in replayed(hit):
                 yield event
@@ -62,13 +62,13 @@ class Cache:
                 yield event
         if last is not None:
             if key and (text := encoded(last.response, self._redactor)) is not None:
-                await self._book.keep(key, text, self._seconds)
+                await self._book.keep(key, text, self._seconds, request.scope.deadline)
             yield last
 
     async def _fly(self, flight: Flight, request: ChatRequest, began: float) -> ChatResponse:
         outcome: Outcome = None
         try:
-            found = await self._book.find(flight.key, self._seconds)
+            found = await self._book.find(flight.key, self._seconds, request.scope.deadline)
             if found is not None and (hit := _again(found, began)) is not None:
                 outcome = found
                 return hit
@@ -76,7 +76,7 @@ class Cache:
             text = encoded(response, self._redactor)
             outcome = False if text is None else text
             if text is not None:
-                await self._book.keep(flight.key, text, self._seconds)
+                await self._book.keep(flight.key, text, self._seconds, request.scope.deadline)
             return response
         except Exception:
             outcome = False

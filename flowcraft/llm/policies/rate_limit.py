@@ -57,7 +57,7 @@ class RateLimit:
         tokens = sum(attempt.usage.total for attempt in own)
         if not tokens and any(attempt.outcome == "ok" for attempt in own):
             tokens = entry.tokens  # nobody told how many they were
-        await self._gate.leave(entry, min(len(own), 1), tokens if self._gate.counts_tokens else 0)
+        await self._gate.leave(entry, min(len(own), 1), tokens if self._gate.counts_tokens else 0, scope.deadline)
 
 
 def _entered(request: ChatRequest, entry: Entry, own: list[Attempt]) -> ChatRequest:
