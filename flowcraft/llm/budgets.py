@@ -18,6 +18,10 @@ PERIODS = ("run", "day", "key")
 USUAL_OUTPUT = 4_096
 """Tokens of output that are reserved where neither the request nor the model's facts say how long an answer may be."""
 
+LONGEST_OUTPUT = 16_384
+"""Most that are reserved where the request does not say it: the newest models may write 128,000, and hardly ever do. Reserved
+all the same, one call would fill a small budget."""
+
 
 def day_of(now: float) -> str:
     """Return the day (UTC) of ``now``, in seconds since the epoch."""
@@ -104,6 +108,9 @@ def figure(amount: float) -> str:
 
 
 def expected_usage(request: ChatRequest, info: ModelInfo) -> Usage:
-    """Return how many tokens a call may take: what is sent, about, and the longest answer that it may get."""
-    output = request.max_tokens or info.max_output or USUAL_OUTPUT
+    """Return how many tokens a call may take: what is sent, about, and the longest answer that is to be expected."""
+    output = request.max_tokens
+    if not output:
+        thoughts = request.reasoning.budget if request.reasoning is not None else None
+        output = min(info.max_output or USUAL_OUTPUT, LONGEST_OUTPUT) + (thoughts or 0)
     return Usage(input=estimate_tokens(request), output=output * max(1, request.n or 1))

@@ -14,7 +14,7 @@ from flowcraft.llm.budgets import USUAL_OUTPUT, expected_usage
 from flowcraft.llm.ports import Spending, SpendingLine
 from flowcraft.llm.rules import BudgetRules
 from flowcraft.llm.stores import MemorySpending, Stores
-from flowcraft.plugin import ChatRequest, ChatResponse, Message, ModelInfo, Price, Scope, TextDelta, Usage
+from flowcraft.plugin import ChatRequest, ChatResponse, Message, ModelInfo, Price, ReasoningSpec, Scope, TextDelta, Usage
 
 pytestmark = pytest.mark.unit
 
@@ -272,6 +272,9 @@ async def test_a_breaker_that_is_open_reserves_nothing(staged: Any) -> None:
         ({"max_tokens": 7}, MODEL, 7),
         ({}, MODEL, 1_000),
         ({}, ModelInfo(model="a"), USUAL_OUTPUT),
+        ({}, ModelInfo(model="a", max_output=128_000), 16_384),
+        ({"max_tokens": 128_000}, ModelInfo(model="a", max_output=128_000), 128_000),
+        ({"reasoning": ReasoningSpec(budget=5_000)}, MODEL, 6_000),
         ({"max_tokens": 7, "n": 3}, MODEL, 21),
     ],
 )

@@ -15,6 +15,10 @@ from flowcraft_anthropic.schema import closed_schema, instruction
 MAX_TOKENS = 8192
 """The limit of answers of a model that nothing is known of; the API wants one."""
 
+LONGEST = 16_384
+"""That of well-known models, which could write up to 128,000: as much as a budget reserves for an answer, and as comes within
+the usual time limit of a call."""
+
 LEAST_BUDGET = 1024
 """The fewest tokens that a model may be given to think."""
 
@@ -52,7 +56,7 @@ def ask(model: str, request: ChatRequest, config: AnthropicConfig, section: str)
         said, messages = [], [{"role": "user", "content": said}] if said else []
     if not messages:
         raise InvalidRequest("the request holds nothing to answer: every message is empty")
-    body["max_tokens"] = request.max_tokens or config.max_tokens or max_output(model) or MAX_TOKENS
+    body["max_tokens"] = request.max_tokens or config.max_tokens or _limit(model, request)
     if request.prefix:
         sent = request.prefix.rstrip()  # the vendor refuses white space at the end
         asked.blank = request.prefix[len(sent) :]
@@ -73,6 +77,15 @@ def ask(model: str, request: ChatRequest, config: AnthropicConfig, section: str)
     asked.left_out += [name for name in UNKNOWN if _wanted(name, getattr(request, name))]
     body.update({**config.extra_body, **request.extra})
     return asked
+
+
+def _limit(model: str, request: ChatRequest) -> int:
+    """Return the limit of an answer where nobody names one: more where an effort is asked for, for thoughts count too."""
+    own = max_output(model)
+    if own is None:
+        return MAX_TOKENS
+    effort = request.reasoning.effort if request.reasoning else None
+    return min(own, LONGEST + BUDGETS.get(effort or "", 0))
 
 
 def _wanted(name: str, value: float | None) -> bool:
@@ -112,7 +125,7 @@ def _reasoning(model: str, request: ChatRequest, config: AnthropicConfig, asked:
         asked.left_out.append("reasoning")  # the vendor refuses budgets beside a call that must be made
         return
     if by_budget and told.budget is not False:
-        _budget(request, body, budget or BUDGETS.get(effort or "", BUDGETS["medium"]))
+        _budget(request, body, max_output(model), budget or BUDGETS.get(effort or "", BUDGETS["medium"]))
     elif by_budget and told.adaptive is False:
         asked.left_out.append("reasoning")  # a model from before thinking
         return
@@ -125,12 +138,13 @@ def _reasoning(model: str, request: ChatRequest, config: AnthropicConfig, asked:
         body["output_config"] = {**body.get("output_config", {}), "effort": EFFORTS.get(effort, effort)}
 
 
-def _budget(request: ChatRequest, body: dict[str, Any], budget: int) -> None:
+def _budget(request: ChatRequest, body: dict[str, Any], most: int | None, budget: int) -> None:
     asked_for = request.reasoning.budget if request.reasoning else None
     if budget < LEAST_BUDGET:
         raise InvalidRequest(f"this API takes reasoning budgets from {LEAST_BUDGET} tokens, not {budget}")
     if request.max_tokens is None:
-        body["max_tokens"] = max(body["max_tokens"], budget + MAX_TOKENS)
+        wanted = max(body["max_tokens"], budget + MAX_TOKENS)
+        body["max_tokens"] = wanted if most is None else min(wanted, most)
     elif asked_for is None:
         budget = min(budget, max(LEAST_BUDGET, request.max_tokens // 2))
     if budget >= body["max_tokens"]:

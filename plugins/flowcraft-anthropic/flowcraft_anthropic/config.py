@@ -30,7 +30,9 @@ class AnthropicConfig(ProviderConfig):
         description="anthropic-version; with 2023-06-01 older models take a temperature.",
     )
     max_tokens: int | None = Field(
-        None, ge=1, description="The limit of answers where a request names none; by default the model's own, else 8192."
+        None,
+        ge=1,
+        description="The limit of answers where a request names none; by default 16384, of a model that is not known 8192.",
     )
     thinking: Literal["auto", "adaptive", "budget"] = Field(
         "auto", description="How a model is asked to think; auto goes by its name: budget up to 4.5, adaptive after that."

@@ -103,8 +103,9 @@ async def test_sampling_is_left_out_where_the_api_refuses_it(
 @pytest.mark.parametrize(
     ("model", "asked", "config", "limit"),
     [
-        ("claude-sonnet-5-5", None, {}, 128_000),
-        ("claude-haiku-4-5-20251001", None, {}, 64_000),
+        ("claude-sonnet-5-5", None, {}, 16_384),
+        ("claude-sonnet-5-5", None, {"max_tokens": 128_000}, 128_000),
+        ("claude-haiku-4-5-20251001", None, {}, 16_384),
         ("claude-haiku-4-5", None, {"max_tokens": 500}, 500),
         ("claude-haiku-4-5", 9, {"max_tokens": 500}, 9),
         ("model-a", None, {}, 8192),
@@ -112,6 +113,23 @@ async def test_sampling_is_left_out_where_the_api_refuses_it(
 )
 async def test_a_limit_is_always_sent(sent: Any, model: str, asked: Any, config: dict[str, Any], limit: int) -> None:
     assert (await sent(of(HI, max_tokens=asked), model=model, **config))["max_tokens"] == limit
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "config", "limit"),
+    [
+        ("claude-sonnet-5-5", ReasoningSpec(effort="high"), {}, 40_960),
+        ("claude-sonnet-5-5", ReasoningSpec(effort="none"), {}, 16_384),
+        ("claude-sonnet-5-5", ReasoningSpec(effort="high"), {"max_tokens": 500}, 500),
+        ("claude-haiku-4-5", ReasoningSpec(effort="high"), {}, 40_960),
+        ("claude-haiku-4-5", ReasoningSpec(budget=60_000), {}, 64_000),
+        ("model-a", ReasoningSpec(effort="high"), {}, 8192),
+    ],
+)
+async def test_thoughts_have_room_besides_the_answer(
+    sent: Any, model: str, spec: ReasoningSpec, config: dict[str, Any], limit: int
+) -> None:
+    assert (await sent(of(HI, reasoning=spec), model=model, **config))["max_tokens"] == limit
 
 
 async def test_scope_and_metadata_stay_here(sent: Any) -> None:
