@@ -13,7 +13,7 @@ from flowcraft.llm.chain import Chain, ChainLabels, fingerprint_of
 from flowcraft.llm.gates import Limiter
 from flowcraft.llm.gauge import Gauge
 from flowcraft.llm.health import HealthBoard
-from flowcraft.llm.judging import JUDGE, Judges, Jury, LLMJudge, Seat
+from flowcraft.llm.judging import Judges, Jury, LLMJudge, Seat
 from flowcraft.llm.limits import pace
 from flowcraft.llm.model import CallLimits, ProviderLLM
 from flowcraft.llm.ordering import best, cheapest, fastest
@@ -32,7 +32,7 @@ from flowcraft.llm.policies.recording import Recorder, Recording
 from flowcraft.llm.policies.retry import Retry, most_calls
 from flowcraft.llm.policies.structured import Mode, Structured
 from flowcraft.llm.policies.turn import Lineup
-from flowcraft.llm.ports import SpendingStore, Want
+from flowcraft.llm.ports import JUDGE, SpendingStore, Want
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
 from flowcraft.llm.rules import Models, Policies
@@ -304,7 +304,8 @@ def _link(found: Found, role: str, name: str, spec: ChainSpec, shop: Workshop, m
     info, source = found.info, found.source
     if source is None:
         return Link(llm=None, info=info, role=role, skip=found.skip)
-    info = shop.prices.priced(info)
+    if spec.policies.order == "cheapest":
+        info = shop.prices.priced(info)
     timeouts = source.section.timeouts
     limits = CallLimits(timeout=spec.timeout, first_token=timeouts.first_token, idle=timeouts.idle)
     health = shop.health.of(info.id)

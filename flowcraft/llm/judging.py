@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from flowcraft.errors import BudgetExceeded, CircuitOpen, InvalidOutput, LLMError
 from flowcraft.llm.base import Link, rescoped
 from flowcraft.llm.policies.recording import Recorder
+from flowcraft.llm.ports import JUDGE
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope
 from flowcraft.plugin.judges import Judge, Verdict
@@ -19,8 +20,6 @@ from flowcraft.plugin.messages import Media, Message, Part, Reasoning, Refusal, 
 
 T = TypeVar("T")
 
-JUDGE = "judge"
-"""The role of judges' calls."""
 LONGEST_REASON = 1000
 """Characters of a judge's reasons that are kept."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flowcraft.llm.ports import CallRecord
+from flowcraft.llm.ports import JUDGE, CallRecord
 
 SHARE = 0.95
 """A model is late when this share of its calls would have answered by now."""
@@ -54,7 +54,7 @@ def observed(record: CallRecord) -> Observed:
 class Lateness:
     """When one model is late: per stage where there is enough data, else over all. Its owner guards it by a lock.
 
-    What calls say is reckoned anew when a twentieth part of them is new.
+    Calls as a judge are other work and do not count. What calls say is reckoned anew when a twentieth part of them is new.
     """
 
     __slots__ = ("_known",)
@@ -79,5 +79,6 @@ class Lateness:
 
 
 def _late_after(calls: Sequence[CallRecord], streamed: bool, stage: str) -> float | None:
-    of_kind = [observed(call) for call in calls if call.attempt.streamed == streamed and (not stage or call.stage == stage)]
+    answers = [call for call in calls if call.attempt.streamed == streamed and call.attempt.role != JUDGE]
+    of_kind = [observed(call) for call in answers if not stage or call.stage == stage]
     return quantile(of_kind, SHARE) if sum(call.answered for call in of_kind) >= ENOUGH else None

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from flowcraft.attempts import Attempt
 
+JUDGE = "judge"
+"""The role of judges' calls."""
 LOST = "another model answered first"
 """The message of an attempt that was cancelled because of that: it would have taken at least as long as it had so far."""
 

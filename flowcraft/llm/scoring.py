@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from flowcraft.errors import LLMError
 from flowcraft.llm.base import Link
-from flowcraft.llm.judging import JUDGE, Seat, answer_text, exhibits, question_text
+from flowcraft.llm.judging import Seat, answer_text, exhibits, question_text
 from flowcraft.llm.policies.fallback import Fallback
 from flowcraft.llm.policies.recording import Recorder
+from flowcraft.llm.ports import JUDGE
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec
 from flowcraft.plugin.messages import Message
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeVar
 
-from flowcraft.llm.ports import LOST, CallRecord
+from flowcraft.llm.ports import JUDGE, LOST, CallRecord
 
 OWN = 0.97
 """What is left of a model's sums when it is called again: about its last 33 calls count."""
@@ -218,10 +218,13 @@ class Speed:
         self._labelled: OrderedDict[tuple[Basis, str], _Table] = OrderedDict()
 
     def add(self, record: CallRecord) -> None:
-        """Take in one call. What was cancelled says nothing, unless because another model was faster."""
+        """Take in one call. What was cancelled says nothing, unless because another model was faster.
+
+        Nor does a judge's: comparing two answers takes another time than giving one.
+        """
         attempt = record.attempt
         outcome = attempt.outcome
-        if outcome in SAYS_NOTHING or (outcome == "cancelled" and attempt.message != LOST):
+        if outcome in SAYS_NOTHING or attempt.role == JUDGE or (outcome == "cancelled" and attempt.message != LOST):
             return
         key = (attempt.provider, attempt.model)
         seconds = min(MOST, max(LEAST, attempt.seconds))

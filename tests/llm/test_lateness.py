@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any
 
@@ -76,6 +77,16 @@ def test_nothing_is_said_before_there_are_enough_answers() -> None:
     assert after(taught(*records[1:], *lost)) is None
     assert after(taught(*records)) == 1.0
     assert Statistics().late_after("p", "nobody", streamed=False) is None
+
+
+def test_calls_as_a_judge_say_nothing_of_how_long_answers_take() -> None:
+    judged = [call(0.01, "s", number, role="judge") for number in range(ENOUGH)]
+    assert after(taught(*judged), stage="s") is None
+    answered = [call(2.0, "s", number) for number in range(ENOUGH)]
+    statistics = taught(*answered, *judged * 5)
+    assert after(statistics, stage="s") == 2.0
+    assert math.exp(statistics.speed([("p", "a")], "s").models[0].mean) == pytest.approx(2.0)
+    assert statistics.speed([("p", "a")], "s").models[0].calls == ENOUGH
 
 
 def test_a_stage_has_its_own_where_there_is_enough_of_it() -> None:
