@@ -144,7 +144,7 @@ class Jury:
             return await seat.judge.compare(request, first, second)
         try:
             async with asyncio.timeout_at(request.scope.until):
-                verdict = await seat.judge.compare(request, first, second)
+                verdict: Any = await seat.judge.compare(request, first, second)
         except (LLMError, BudgetExceeded):
             raise
         except TimeoutError:

@@ -163,7 +163,7 @@ def _judge(given: Mapping[str, Any] | None) -> JudgeRules | None:
     return JudgeRules(model=given.get("model"), criteria=given.get("criteria") or "")
 
 
-def _share(value: float | None) -> float | None:
+def _share(value: Any) -> float | None:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
         return value
     raise SettingsError(f"a confidence is a number from 0 to 1, not {value!r}")
