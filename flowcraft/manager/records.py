@@ -63,9 +63,8 @@ class KeptStore:
         self._stores: dict[str, Any] = {}
 
     def _opened(self) -> CallStore:
-        from flowcraft.storage import SqlCallStore
-
-        return SqlCallStore(self.database())
+        found: CallStore = self.store("SqlCallStore")
+        return found
 
     def database(self) -> Any:
         """Return the database, opened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flowcraft.attempts import Attempt, Usage
@@ -102,6 +102,14 @@ class Reader:
         self.table = table
         self.columns = tuple(checks)
         self._checks = tuple(checks.items())
+        self._sound: set[tuple[type, ...]] = set()
+
+    def check(self, row: Sequence[Any], key: object) -> None:
+        """Raise what a call would. For columns whose type is all that matters: a row like one that was checked is sound."""
+        types = tuple(map(type, row))
+        if types not in self._sound:
+            self(row, key)
+            self._sound.add(types)
 
     def __call__(self, row: Iterable[Any], key: object) -> dict[str, Any]:
         """Return the row's values by column; ``key`` is what an error calls the row.

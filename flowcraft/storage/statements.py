@@ -17,9 +17,9 @@ class Statement:
         assert isinstance(compiler, SQLCompiler)
         self.text = str(compiler)
         self.names = tuple(compiler.positiontup or ())
-        self._compiler = compiler
+        self._constants = {name: value for name, value in compiler.params.items() if value is not None}
 
     def bind(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the parameters in their order, the statement's own constants included."""
-        bound = self._compiler.construct_params(dict(values))
-        return tuple(bound[name] for name in self.names)
+        constants = self._constants
+        return tuple([values[name] if name in values else constants[name] for name in self.names])

@@ -132,6 +132,23 @@ calls = Table(
     Index(None, "model", "provider", "number"),
 )
 
+call_hours = Table(
+    "call_hours",
+    metadata,
+    # Older calls, an hour together; ``hour`` counts from the epoch. ``last`` is the seconds of the last one, ``times`` and
+    # ``first_tokens`` are histograms.
+    *(
+        Column(name, Integer if name == "hour" else Text, primary_key=True, nullable=False)
+        for name in ("model", "provider", "hour", "stage", "task", "outcome")
+    ),
+    _integer("calls"),
+    *map(_double, ("seconds", "last")),
+    *map(_integer, ("input", "cached", "cache_write", "output", "reasoning", "audio")),
+    Column("usd", Double),
+    *map(_text, ("times", "first_tokens")),
+    sqlite_with_rowid=False,
+)
+
 verdicts = Table(
     "verdicts",
     metadata,

@@ -12,6 +12,7 @@ from flowcraft.engine.ports import AttemptRow, EventRow, Piece, ProcessRow, Writ
 from flowcraft.errors import StoreError
 from flowcraft.llm.ports import CallRecord
 from flowcraft.storage import Database, SqlCallStore, SqlRunStore
+from flowcraft.storage.hours import Hours
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +39,9 @@ def filled(started: SqlRunStore, database: Database) -> SqlRunStore:
         ]
     )
     started.join(ProcessRow(id="me", host="h", boot="b", namespace="n", pid=1, started="1"))
-    SqlCallStore(database).add([CallRecord(id="c1", attempt=Attempt(model="m"))])
+    calls = SqlCallStore(database)
+    calls.add([CallRecord(id=f"c{number}", attempt=Attempt(model="m")) for number in range(3)])
+    assert Hours(database, kept=1).fold() == 2
     return started
 
 
@@ -50,6 +53,7 @@ READS = {
     "attempts": lambda store, _: store.attempts("run-1"),
     "processes": lambda store, _: store.process("me"),
     "calls": lambda _, database: SqlCallStore(database).latest(),
+    "call_hours": lambda _, database: SqlCallStore(database).statistics(),
 }
 
 
@@ -76,6 +80,12 @@ READS = {
         ("attempts", "message", b"PICKLE", "text was expected, not bytes"),
         ("processes", "pid", "me", "an integer was expected, not str"),
         ("calls", "model", b"PICKLE", "text was expected, not bytes"),
+        ("call_hours", "model", b"PICKLE", "text was expected, not bytes"),
+        ("call_hours", "calls", "many", "an integer was expected, not float"),
+        ("call_hours", "times", b"PICKLE", "text was expected, not bytes"),
+        ("call_hours", "times", '{"1": "one"}', "a histogram was expected"),
+        ("call_hours", "times", '{"one": 1}', "a histogram was expected"),
+        ("call_hours", "times", '{"99999": 1}', "a histogram was expected"),
     ],
 )
 def test_what_is_not_ours_is_refused_by_table_row_and_column(

@@ -19,6 +19,10 @@ def _double(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Double, nullable=False, server_default="0")
 
 
+def _integer(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Integer, nullable=False, server_default="0")
+
+
 def upgrade() -> None:
     """Make the tables."""
     for table in ("attempts", "calls"):
@@ -34,6 +38,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name="uq_verdicts_id"),
     )
     op.create_index("ix_verdicts_stage_number", "verdicts", ["stage", "number"])
+    op.create_table(
+        "call_hours",
+        *(_text(name, None) for name in ("model", "provider")),
+        sa.Column("hour", sa.Integer, nullable=False),
+        *(_text(name, None) for name in ("stage", "task", "outcome")),
+        _integer("calls"),
+        *map(_double, ("seconds", "last")),
+        *map(_integer, ("input", "cached", "cache_write", "output", "reasoning", "audio")),
+        sa.Column("usd", sa.Double),
+        *map(_text, ("times", "first_tokens")),
+        sa.PrimaryKeyConstraint("model", "provider", "hour", "stage", "task", "outcome", name="pk_call_hours"),
+        sqlite_with_rowid=False,
+    )
     _make_shared()
 
 
