@@ -193,7 +193,6 @@ def _scope_of_judge(scope: Scope) -> Scope:
         stage=scope.stage,
         task=scope.task,
         key=scope.key,
-        role=JUDGE,
         budget=scope.budget,
         ledger=scope.ledger,
     )

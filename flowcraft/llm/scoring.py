@@ -10,7 +10,6 @@ from flowcraft.llm.base import Link
 from flowcraft.llm.judging import Seat, answer_text, exhibits, question_text
 from flowcraft.llm.policies.fallback import Fallback
 from flowcraft.llm.policies.recording import Recorder
-from flowcraft.llm.ports import JUDGE
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec
 from flowcraft.plugin.messages import Message
 
@@ -67,7 +66,7 @@ class Scorer:
         judges = self._fit(f"{response.provider}:{response.model}")
         if not judges:
             return None
-        scope = replace(request.scope, check=None, prefer="", until=None, last=False, role=JUDGE)
+        scope = replace(request.scope, check=None, prefer="", until=None, last=False)
         asked = ChatRequest(messages=self._messages(request, response), output=_OUTPUT, scope=scope)
         try:
             said = (await Fallback(judges, self._recorder, timeout=self._timeout).chat(asked)).parsed

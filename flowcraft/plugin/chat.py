@@ -53,7 +53,6 @@ class Scope:
     stage: str = ""
     task: str = ""
     key: str = ""
-    role: str = ""
     prefer: str = ""
     avoid: frozenset[str] = frozenset()
     passed: frozenset[str] = frozenset()
