@@ -145,6 +145,7 @@ class ProviderLLM:
         """Return the provider, ready to be asked, and know which model is meant."""
         provider = self._source.get()
         await provider.prepare()
+        await self._prices.ready(self._info)
         if self._model == FIRST_LISTED:
             await self._ask_for_model(provider)
         return provider

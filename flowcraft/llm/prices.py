@@ -1,11 +1,12 @@
 """What a call costs: by the price that settings or a plugin name, else by the public price list of genai-prices.
 
-The list is data of an installed package. It is read when a model that somebody else sells has no other price, and nothing
-here ever asks a network for it.
+The list is data of an installed package. It is read when a model that somebody else sells and that has no other price is
+asked or compared for the first time, and nothing here ever asks a network for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
@@ -86,6 +87,12 @@ class PriceBook:
             return None if info.price.input or info.price.output else 0.0
         entry = self._entry(info)
         return None if entry is None else entry.usd(usage, self._clock())
+
+    async def ready(self, info: ModelInfo) -> None:
+        """Read the list where this model's price is looked for in it: that takes a tenth of a second, on a thread."""
+        sold = info.price is None and not info.offline and not self._market(info.provider).local
+        if sold and info.id not in self._entries:
+            await asyncio.to_thread(self._entry, info)
 
     def _entry(self, info: ModelInfo) -> _Entry | None:
         id = info.id

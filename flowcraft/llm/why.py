@@ -145,7 +145,7 @@ def explained(chain: Chain, spec: ChainSpec, shop: Workshop, now: float) -> Deci
     """Return how the chain that was made of ``spec`` goes about its next answer. ``now`` is of the loop's clock."""
     labels, policies = chain.labels, spec.policies
     reasons = Reasons(shop.statistics, policies.order, stage=labels.stage, task=labels.task, require=spec.require, now=now)
-    models = reasons.of(chain.links)
+    models = reasons.of(_priced(chain.links, shop))
     contestants, seats, instead = cast(chain.links, spec, shop)
     may = {link.info.id: link.info for link in contestants}
     pair = [may[one.id] for one in models if not one.obstacle and one.id in may][:2]
@@ -159,10 +159,14 @@ def explained(chain: Chain, spec: ChainSpec, shop: Workshop, now: float) -> Deci
         models=models,
         contestants=tuple(info.id for info in pair) if len(pair) == 2 else (),
         judge=judge.name if judge is not None else "",
-        escalation=tuple(one.id for one in reasons.of(instead) if not one.offline),
+        escalation=tuple(one.id for one in reasons.of(_priced(instead, shop)) if not one.offline),
         notes=(*chain.notes, *_unheard(shop.statistics, labels)),
     )
     return replace(decision, why=_summary(decision))
+
+
+def _priced(links: Sequence[Link], shop: Workshop) -> list[Link]:
+    return [replace(link, info=shop.prices.priced(link.info)) for link in links]
 
 
 def _unheard(statistics: Statistics, labels: ChainLabels) -> list[str]:

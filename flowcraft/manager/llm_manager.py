@@ -232,7 +232,7 @@ class LLMManager:
         chained = {link.info.id for link in links}
         priced = self._workshop.prices.priced
         others = [priced(info) for info in self._workshop.registry.infos() if info.id not in chained]
-        return [*((link.role, link.info, link.skip) for link in links), *(("", info, "") for info in others)]
+        return [*((link.role, priced(link.info), link.skip) for link in links), *(("", info, "") for info in others)]
 
     def configured(self, names: Iterable[str] = ()) -> list[NamedModel]:
         """Return every model that settings configure, once each, or those behind the given names of tiers and models."""
@@ -247,7 +247,7 @@ class LLMManager:
     def alone(self, name: str, *, task: str = "", timeout: float | None = None) -> Chain:
         """Return a chain of one model that is asked once: no other stands by, nothing is mended, kept or tried again.
 
-        Budgets, limits and its breaker hold. ``timeout`` is in seconds. Raises SettingsError where its provider's settings are
+        Budgets, limits and its breaker hold. ``timeout`` is the seconds of one call. Raises SettingsError where its provider's settings are
         wrong.
         """
         wish = Wish(name=name, task=task, strategy="single", order="listed", cache=0)
@@ -257,7 +257,7 @@ class LLMManager:
             models=(("", name),),
             labels=ChainLabels(task=task),
             timeout=seconds,
-            deadline=seconds,
+            deadline=2 * seconds,  # so that a call has all its time, however long a limit or the vendor made it wait
             retries=0,
             policies=policies,
             repair=False,

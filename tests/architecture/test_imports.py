@@ -59,8 +59,9 @@ def test_the_library_loads_neither_sdk_nor_terminal() -> None:
 def test_the_price_list_is_read_for_models_that_are_sold(address: str, read: bool) -> None:
     provider = {"type": "openai", "base_url": address}
     page = {"storage": "sqlite://", "llm": {"default_model": "tiny"}, "providers": {"one": provider}}
-    loaded = third_party(loaded_by(f"from flowcraft import LLMManager, Settings; LLMManager(Settings(**{page!r})).llm()"))
-    assert ("genai_prices" in loaded) is read
+    chain = f"from flowcraft import LLMManager, Settings; LLMManager(Settings(**{page!r})).llm"
+    assert ("genai_prices" in third_party(loaded_by(f"{chain}(order='cheapest')"))) is read
+    assert "genai_prices" not in third_party(loaded_by(f"{chain}()")), "not before a price is asked for"
 
 
 @pytest.mark.parametrize("name", flowcraft.__all__)

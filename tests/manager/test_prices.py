@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from flowcraft.llm import prices
 from flowcraft.llm.prices import PRICE_LIST, Market, PriceBook
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import ChatRequest, ChatResponse, Done, ModelInfo, Preset, Provider, ProviderConfig, TextDelta, Usage
@@ -67,6 +69,26 @@ async def test_a_listed_price_is_told_by_answer_attempt_and_statistics(shop: Any
         assert row.usd == pytest.approx(2 * MINI)
 
 
+async def test_the_price_list_is_read_with_the_first_call_and_holds_up_no_other(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+
+    def found(model: str, market: Market) -> Any:
+        readers.append(threading.current_thread())
+        return look_up(model, market)
+
+    look_up = prices._found
+    monkeypatch.setattr(prices, "_found", found)
+    async with shop() as manager:
+        chain = manager.llm("shop:gpt-4o-mini")
+        assert readers == []
+        for _ in range(2):
+            assert (await chain.chat("hi")).usd == pytest.approx(MINI)
+        assert len(readers) == 1
+        assert readers[0] is not threading.current_thread()
+
+
 async def test_an_unknown_price_is_none_everywhere_and_never_zero(shop: Any) -> None:
     async with shop("https://gateway.example/v1") as manager:
         answer = await manager.llm("shop:gpt-4o-mini").chat("hi")
@@ -88,7 +110,7 @@ async def test_models_tell_the_price_of_the_list_and_where_it_is_from(shop: Any)
         assert info.price is not None
         assert (info.price.input, info.price.output, info.sources["price"]) == (0.15, 0.6, PRICE_LIST)
         assert known(manager, "mystery").price is None
-        assert manager.llm("shop:gpt-4o-mini").links[0].info.price == info.price, "for orders and budgets"
+        assert manager.llm("shop:gpt-4o-mini", order="cheapest").links[0].info.price == info.price, "for the order"
 
 
 async def test_a_plugin_may_say_under_which_id_its_vendor_is_listed(shop: Any) -> None:
