@@ -15,7 +15,9 @@ AT_ONCE = 10
 """One part in so many of a minute's requests or tokens may be used at once; the rest is spread over the minute, so that no
 60 seconds see more than the limit."""
 FURTHEST = 3600.0
-"""Seconds: what is further away is the work of a clock that was set back."""
+"""Seconds after which the tokens of any call are earned back, however many they were."""
+ASTRAY = 60.0
+"""Seconds: what would be earned back so much later than can be is the work of a clock that was set back, and forgotten."""
 PLACE_LASTS = 30.0
 TURN_LASTS = 2.0
 """Seconds after which the place of a call under way, and the turn of one that waits for a place, are lost unless they are
@@ -50,9 +52,9 @@ def held_back(
         if want.requests is None and want.tokens is None:
             continue
         requests_at, tokens_at = rate(want.name)
-        if want.requests is not None and (seconds := _wait(want.requests, 1, now, requests_at)) > 0:
+        if want.requests is not None and (seconds := _wait(want.requests, 1, now, requests_at, want.requests.burst)) > 0:
             holds.append(Hold(name=want.name, unit="requests", seconds=seconds))
-        if want.tokens is not None and (seconds := _wait(want.tokens, tokens, now, tokens_at)) > 0:
+        if want.tokens is not None and (seconds := _wait(want.tokens, tokens, now, tokens_at, FURTHEST)) > 0:
             holds.append(Hold(name=want.name, unit="tokens", seconds=seconds))
     return _longest(holds)
 
@@ -61,19 +63,19 @@ def taken(want: Want, tokens: int, now: float, rate: tuple[float, float]) -> tup
     """Return when requests and tokens will be earned back once this call has begun."""
     of_requests, of_tokens = rate
     if want.requests is not None:
-        of_requests = _near(of_requests, now) + want.requests.interval
+        of_requests = _owed(of_requests, now, want.requests.burst) + want.requests.interval
     if want.tokens is not None:
-        of_tokens = _near(of_tokens, now) + tokens * want.tokens.interval
+        of_tokens = min(_owed(of_tokens, now, FURTHEST) + tokens * want.tokens.interval, now + FURTHEST)
     return of_requests, of_tokens
 
 
-def _wait(of: Pace, amount: int, now: float, earned: float) -> float:
+def _wait(of: Pace, amount: int, now: float, earned: float, furthest: float) -> float:
     # What is more than the burst could never begin; it begins when all that came before is earned back.
-    return _near(earned, now) - now - max(0.0, of.burst - amount * of.interval)
+    return _owed(earned, now, furthest) - now - max(0.0, of.burst - amount * of.interval)
 
 
-def _near(earned: float, now: float) -> float:
-    return min(max(earned, now), now + FURTHEST)
+def _owed(earned: float, now: float, furthest: float) -> float:
+    return now if earned > now + furthest + ASTRAY else max(earned, now)
 
 
 def _longest(holds: Iterable[Hold]) -> Hold | None:

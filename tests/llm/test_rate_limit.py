@@ -258,12 +258,23 @@ async def test_a_store_that_fails_keeps_nobody_from_asking(staged: Any) -> None:
     assert "limits cannot be counted for now, models are asked without them: the database is locked" in stage.warnings
 
 
-async def test_a_clock_that_is_set_back_stops_nobody_for_long() -> None:
-    store, wants = MemoryLimits(), [Want(name="m", requests=pace(60))]
-    assert store.take(Caller(id="c", tokens=0, since=0), wants, BEGINNING) is None
-    hold = store.take(Caller(id="d", tokens=0, since=0), wants, BEGINNING - 1e6)
-    assert hold is not None
-    assert hold.seconds <= 3_600
+@pytest.mark.parametrize("back", [10.0, 100.0, 3_000.0, 5_000.0, 1e6])
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+def test_a_clock_that_is_set_back_stops_nobody_for_long(unit: str, back: float) -> None:
+    store, wants = MemoryLimits(), [Want(name="m", **{unit: pace(60)})]
+    for number in range(6):
+        assert store.take(Caller(id=str(number), tokens=1, since=0), wants, BEGINNING) is None
+    now = BEGINNING - back
+    while (hold := store.take(Caller(id="later", tokens=1, since=0), wants, now)) is not None:
+        now += max(hold.seconds, 0.001)
+    assert now - (BEGINNING - back) <= (100 if unit == "requests" else 3_700)
+
+
+def test_a_call_of_very_many_tokens_is_earned_back_within_the_hour() -> None:
+    store, wants = MemoryLimits(), [Want(name="m", tokens=pace(1_000))]
+    assert store.take(Caller(id="long", tokens=1_000_000, since=0), wants, BEGINNING) is None
+    hold = store.take(Caller(id="next", tokens=1_000, since=0), wants, BEGINNING)
+    assert hold == Hold(name="m", unit="tokens", seconds=3_600)
 
 
 def test_waiters_of_several_loops_and_threads_share_one_gate() -> None:
