@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
+from flowcraft.errors import StageFailed
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
+from flowcraft.redaction import Redactor
 
 if TYPE_CHECKING:
     from flowcraft.workflow.schema import Workflow
+
+class LeavesValue(StageFailed):
+    """A failure that leaves a value, which counts where the stage goes on in spite of it."""
+
+    def __init__(self, message: str, value: Any) -> None:
+        super().__init__(message)
+        self.value = value
+
 
 RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
 
@@ -44,7 +54,8 @@ class Context:
     """One go of one stage or element, as its body sees it. ``deadline`` is the latest end on the loop's clock.
 
     ``budget`` is what the run may spend by its own file. ``arguments`` is the rendered ``with``, ``params`` the rendered
-    ``params``; ``folder`` is that of the workflow file.
+    ``params``; ``folder`` is that of the workflow file, ``started_in`` the one where the run was started; ``environment``
+    holds the values of the names that the file lists under ``env``, ``redactor`` takes secrets out.
     ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
     ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run.
     """
@@ -65,6 +76,9 @@ class Context:
     model: str | None = None
     quality: Quality = field(default_factory=Quality)
     folder: str = ""
+    started_in: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    redactor: Redactor = field(default_factory=Redactor)
     budget: Mapping[str, float] = field(default_factory=dict)
 
     def llm(self, model: str | None = None) -> LLM:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flowcraft.engine.context import Context
+from flowcraft.engine.context import Context, LeavesValue
 from flowcraft.engine.functions import load_module
 from flowcraft.engine.job import Frame, StageReport, Stopped
 from flowcraft.engine.pieces import Kept, StagePieces
@@ -124,7 +124,7 @@ class StageRunner:
             value, error = await self._element(self.path, scope)
             if error:
                 self.report.error = error
-                return None, "failed", error
+                return value, "failed", error
             return value, "done", ""
         items = self._items(scope)
         self.report.elements = len(items)
@@ -132,7 +132,7 @@ class StageRunner:
         return values, "done", ""
 
     def _told(self, error: Exception) -> str:
-        return self.book.redactor.text(explain(error)[:LONGEST_MESSAGE])
+        return self.book.redactor.text(explain(error))[:LONGEST_MESSAGE]  # cut behind: half a secret is none that is known
 
     def _holds(self, condition: Expression, scope: Mapping[str, Any]) -> bool:
         try:
@@ -232,7 +232,8 @@ class StageRunner:
             if piece.state == "done":
                 return json.loads(piece.result), ""
             if piece.state == "failed" and stage.on_error == "continue":
-                return None, str(json.loads(piece.result)["error"])
+                told = json.loads(piece.result)
+                return told.get("value"), str(told["error"])
         await self.segment.may_start()
         self._start()
         begun = time.monotonic()
@@ -242,7 +243,7 @@ class StageRunner:
             if not is_failure(error):
                 raise
             goes = self.book.goes(path, _goes_before(piece)) + 1
-            return None, await self._failed(unit, error, goes, time.monotonic() - begun)
+            return await self._failed(unit, error, goes, time.monotonic() - begun)
         return await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun), ""
 
     def _unit(self, path: str, scope: Mapping[str, Any]) -> Unit:
@@ -328,6 +329,9 @@ class StageRunner:
             model=unit.rendered.model,
             quality=unit.rendered.quality,
             folder=self.frame.workflow.folder,
+            started_in=segment.job.folder,
+            environment={name: value for name, value in segment.job.env.items() if name in self.frame.workflow.env},
+            redactor=segment.job.redactor,
             budget=segment.budget,
         )
         body = segment.body(stage.key)
@@ -341,17 +345,18 @@ class StageRunner:
             raise StageFailed("the body was cancelled from within", run=self.book.run, stage=unit.path) from None
         return self.book.kept(unit.path, value if self._output is None else self._output.check(plain(value)))
 
-    async def _failed(self, unit: Unit, error: Exception, goes: int, seconds: float) -> str:
-        """Record the final failure; return its message under ``on_error: continue``, else raise it."""
+    async def _failed(self, unit: Unit, error: Exception, goes: int, seconds: float) -> tuple[Any, str]:
+        """Record the final failure; under ``on_error: continue`` return what it leaves and its message, else raise it."""
         failed = error.stage if isinstance(error, StageFailed) else ""
         inner = isinstance(self.stage.body, Uses) and bool(failed) and failed.startswith(unit.path)
         message = self._told(error)
         if self.stage.on_error == "continue" or not inner:
             # What failed inside is recorded there, and it is there that a resumed run goes on.
-            result = self.book.kept(unit.path, {"error": message, "goes": goes})
+            left = {"value": error.value} if isinstance(error, LeavesValue) else {}
+            result = self.book.kept(unit.path, {"error": message, "goes": goes, **left})
             await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
-        if self.stage.on_error == "continue":
-            return message
+            if self.stage.on_error == "continue":
+                return result.value.get("value"), message
         raise StageFailed(message, run=self.book.run, stage=failed if inner else unit.path) from error
 
     async def _skip(self, path: str) -> None:
