@@ -91,6 +91,12 @@ async def test_what_is_not_the_models_fault_says_nothing_of_it(outcome: str) -> 
     assert told.speed([("p", "a"), ("p", "b")]) == knowing(*calls).speed([("p", "a"), ("p", "b")])
 
 
+async def test_what_models_do_as_judges_says_nothing_of_how_they_answer() -> None:
+    calls = (called("a", 1.0, 10, stage="s"), called("b", 2.0, 10, stage="s"))
+    told = knowing(*calls, called("a", 60.0, 20, role="judge", stage="s"))
+    assert told.speed([("p", "a"), ("p", "b")], "s") == knowing(*calls).speed([("p", "a"), ("p", "b")], "s")
+
+
 async def test_a_call_lost_to_a_faster_one_counts_as_at_least_as_long_as_it_had_taken() -> None:
     lost = {"outcome": "cancelled", "message": "another model answered first"}
     (slow,) = knowing(called("a", 1.0, 10), called("a", 9.0, 10, **lost)).speed([("p", "a")]).models
