@@ -13,10 +13,10 @@ from flowcraft.llm.composer import ChainSpec, Workshop, cast
 from flowcraft.llm.judging import fit
 from flowcraft.llm.ordering import by_strength, price_of
 from flowcraft.llm.ratings import Ratings
-from flowcraft.llm.rules import OrderName
+from flowcraft.llm.rules import AdaptiveRules, OrderName
 from flowcraft.llm.speed import Basis, Expected, Knowledge, Known
 from flowcraft.llm.statistics import Statistics
-from flowcraft.plugin.capabilities import Price
+from flowcraft.plugin.capabilities import ModelInfo, Price
 from flowcraft.plugin.chat import Scope
 
 DRAWS = 1000
@@ -160,7 +160,11 @@ def explained(chain: Chain, spec: ChainSpec, shop: Workshop, now: float) -> Deci
         contestants=tuple(info.id for info in pair) if len(pair) == 2 else (),
         judge=judge.name if judge is not None else "",
         escalation=tuple(one.id for one in reasons.of(_priced(instead, shop)) if not one.offline),
-        notes=(*chain.notes, *_unheard(shop.statistics, labels)),
+        notes=(
+            *chain.notes,
+            *_unheard(shop.statistics, labels),
+            *_spared(shop.statistics, pair, policies.adaptive, labels.stage),
+        ),
     )
     return replace(decision, why=_summary(decision))
 
@@ -176,6 +180,17 @@ def _unheard(statistics: Statistics, labels: ChainLabels) -> list[str]:
         f"no call of {basis} {named[basis]!r} is known yet; if that is not its name, nothing here is about it"
         for basis in unheard
     ]
+
+
+def _spared(statistics: Statistics, pair: Sequence[ModelInfo], rules: AdaptiveRules, stage: str) -> list[str]:
+    """Return which contestant is mostly left out, as best of two does it."""
+    ids = [info.id for info in pair]
+    weak = statistics.standing.out(ids[0], ids[1], stage=stage, level=rules.level) if len(ids) == 2 else ""
+    if not weak or rules.explore >= 1:
+        return []
+    strong = ids[0] if weak == ids[1] else ids[1]
+    where = f" in stage {stage}" if stage else ""
+    return [f"{weak} is left out but for {_percent(rules.explore)} of answers: it seldom wins against {strong}{where}"]
 
 
 def _summary(decision: Decision) -> str:

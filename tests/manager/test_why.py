@@ -113,6 +113,16 @@ async def test_without_any_call_it_says_so(managed: Managed) -> None:
     assert (decision.models[0].seconds, decision.models[0].success) == (None, None)
 
 
+async def test_a_contestant_that_is_mostly_left_out_is_told(managed: Managed) -> None:
+    async with managed(SETTINGS) as manager:
+        learn(manager, verdicts("quick", "slow", 9, stage="review"))
+        notes = manager.why(stage="review", strategy="best_of_two").notes
+        elsewhere = manager.why(strategy="best_of_two").notes
+        single = manager.why(stage="review").notes
+    told = "echo:slow is left out but for 10 % of answers: it seldom wins against echo:quick in stage review"
+    assert (told in notes, told in single, "left out" in str(elsewhere)) == (True, False, False)
+
+
 async def test_other_orders_say_prices_and_verdicts(managed: Managed) -> None:
     async with managed(SETTINGS) as manager:
         learn(manager, verdicts("quick", "slow", 9), verdicts("slow", "quick", 3, stage="review"))
