@@ -218,8 +218,14 @@ def question_text(request: ChatRequest) -> str:
     return f"{told}\n\nThe answer is to be JSON that fits this JSON Schema: {schema}"
 
 
+def equal(first: ChatResponse, second: ChatResponse) -> bool:
+    """Say whether nobody could prefer one of two answers: not by what a judge is shown of them, nor by pictures and sound."""
+    media = [[part for part in response.parts if isinstance(part, Media)] for response in (first, second)]
+    return answer_text(first) == answer_text(second) and media[0] == media[1]
+
+
 def answer_text(response: ChatResponse) -> str:
-    """Return an answer as a judge is shown it; equal answers have equal texts."""
+    """Return an answer as a judge is shown it."""
     if response.parsed is not None:
         return json.dumps(response.parsed, ensure_ascii=False, indent=1, default=str)
     if response.choices:

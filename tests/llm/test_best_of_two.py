@@ -22,6 +22,7 @@ from flowcraft.llm.judging import answer_text, question_text
 from flowcraft.llm.ports import VerdictRecord
 from flowcraft.llm.rules import AdaptiveRules, JudgeRules
 from flowcraft.plugin import (
+    Audio,
     Capabilities,
     ChatRequest,
     ChatResponse,
@@ -229,6 +230,14 @@ async def test_equal_answers_are_a_tie_and_nobody_is_asked(contest: Any) -> None
     assert [verdict.winner for verdict in stage.verdicts] == ["tie"]
 
 
+async def test_sounds_that_differ_are_not_equal_answers(contest: Any) -> None:
+    sounds = [ChatResponse(parts=(Audio(data=data, media_type="audio/wav"),)) for data in (b"1", b"2")]
+    stage = contest({"a": [sounds[0]], "b": [sounds[1]]}, judges={"shortest": Shortest()}, judge=JudgeRules(model="shortest"))
+    assert told(await stage.chain.chat("sing"))["judge"] == "shortest"
+    stage = contest({"a": [sounds[0]], "b": [sounds[0]]})
+    assert told(await stage.chain.chat("sing"))["reasons"] == "the answers are equal"
+
+
 async def test_a_win_in_one_order_and_a_tie_in_the_other_is_a_tie(contest: Any) -> None:
     stage = contest({"judge": [says("A"), says("tie")]})
     assert told(await stage.chain.chat("which?"))["verdict"] == "tie"
@@ -251,6 +260,7 @@ async def test_if_one_fails_the_other_stands_unjudged(contest: Any, failing: str
     assert told(response)["unjudged"] == f"fake:{failing} failed: AuthenticationFailed"
     assert told(response)["verdict"] == "none"
     assert told(response)["other"] == f"fake:{failing}"
+    assert told(response)["contestants"] == ["fake:a", "fake:b"]
     assert sorted(calls(response)) == sorted([("primary", failing, "AuthenticationFailed"), ("primary", winner, "ok")])
     assert stage.verdicts == []
 

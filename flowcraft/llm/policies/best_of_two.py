@@ -12,7 +12,7 @@ from typing import Any
 
 from flowcraft.errors import BudgetExceeded, LLMError
 from flowcraft.llm.base import Link, begin, chat, copied_response, rescoped
-from flowcraft.llm.judging import Jury, Ruling, answer_text, together
+from flowcraft.llm.judging import Jury, Ruling, equal, together
 from flowcraft.llm.policies.fallback import in_turn
 from flowcraft.llm.policies.turn import Lineup, Step, Turn
 from flowcraft.llm.ports import VerdictRecord
@@ -169,7 +169,8 @@ class BestOfTwo:
                 if first.refused is not None:
                     raise first.refused
                 return None
-            return _marked(lone.response, unjudged=f"{failed.link.info.id} {failed.failure}", other=failed.link.info.id)
+            why = f"{failed.link.info.id} {failed.failure}"
+            return _marked(lone.response, contestants=_ids(first, second), unjudged=why, other=failed.link.info.id)
         ruling = await self._ruled(request, first, second, tell)
         return self._settled(request.scope, first, second, ruling)
 
@@ -198,7 +199,7 @@ class BestOfTwo:
     async def _ruled(self, request: ChatRequest, first: _Entry, second: _Entry, tell: Tell) -> Ruling:
         assert first.response is not None
         assert second.response is not None
-        if answer_text(first.response) == answer_text(second.response):
+        if equal(first.response, second.response):
             return Ruling(winner="tie", reasons="the answers are equal")
         seat = self._jury.judge((first.link.info, second.link.info), request.scope)
         if seat is None:
@@ -228,7 +229,7 @@ class BestOfTwo:
         assert winner.response is not None
         return _marked(
             winner.response,
-            contestants=[first.link.info.id, second.link.info.id],
+            contestants=_ids(first, second),
             verdict=ruling.winner,
             by=by,
             judge=ruling.judge,
@@ -243,7 +244,7 @@ class BestOfTwo:
             return "order", first, second
         if ruling.winner != "tie":
             return JUDGED, *((first, second) if ruling.winner == "first" else (second, first))
-        ids = [first.link.info.id, second.link.info.id]
+        ids = _ids(first, second)
         known = self._statistics.ratings.strengths(ids, stage=scope.stage, task=scope.task)
         lead = known[ids[0]] - known[ids[1]] if len(known) == len(ids) else 0.0
         if abs(lead) > EVEN:
@@ -251,6 +252,10 @@ class BestOfTwo:
         if first.seconds != second.seconds:
             return "speed", *((first, second) if first.seconds < second.seconds else (second, first))
         return "order", first, second
+
+
+def _ids(*entries: _Entry) -> list[str]:
+    return [entry.link.info.id for entry in entries]
 
 
 JUDGED = "judge"
