@@ -163,10 +163,12 @@ verdicts = Table(
 spending = Table(
     "spending",
     metadata,
-    # What is spent from: run:ID, day:2026-11-21, key:NAME:2026-11-21; in which unit: usd, tokens, calls; and the last limit.
+    # What is spent from: run:ID, day:2026-11-21, key:NAME:2026-11-21; in which unit: usd, tokens, calls; the last limit;
+    # and when it was first spent from.
     Column("scope", Text, primary_key=True, nullable=False),
     Column("unit", Text, primary_key=True, nullable=False),
-    *map(_double, ("spent", "allowed")),
+    *map(_double, ("spent", "allowed", "created")),
+    Index(None, "created"),
     sqlite_with_rowid=False,
 )
 

@@ -96,6 +96,23 @@ def test_two_connections_share_one_budget(database: Database, path: Path) -> Non
     other.close()
 
 
+def test_what_was_spent_long_ago_is_forgotten_but_for_runs_that_are_known(database: Database, path: Path) -> None:
+    now = [1_700_000_000.0]
+    store = SqlSpending(database, clock=lambda: now[0])
+    old = ["day:2023-11-14", "key:ann:2023-11-14", "run:known", "run:label"]
+    assert store.reserve([line(1, scope=scope) for scope in old]) is None
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO runs (id) VALUES ('known')")
+    connection.close()
+    now[0] += 89 * 86_400
+    assert store.reserve([line(1, scope="day:later")]) is None
+    assert [row.scope for row in store.spending()] == ["day:2023-11-14", "day:later", *old[1:]]
+    now[0] += 2 * 86_400
+    assert store.reserve([line(1, scope="day:last")]) is None
+    store.settle([line(-1, scope="day:2023-11-14")])
+    assert [row.scope for row in store.spending()] == ["day:last", "day:later", "run:known"]
+
+
 def test_requests_and_tokens_are_earned_back(both) -> None:
     store = both(MemoryLimits, SqlLimits)
     wants = [Want(name="m", requests=pace(6), tokens=pace(60))]

@@ -59,10 +59,11 @@ def _make_shared() -> None:
         "spending",
         _text("scope", None),
         _text("unit", None),
-        *map(_double, ("spent", "allowed")),
+        *map(_double, ("spent", "allowed", "created")),
         sa.PrimaryKeyConstraint("scope", "unit", name="pk_spending"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_spending_created", "spending", ["created"])
     op.create_table(
         "rates",
         _text("model", None),
