@@ -284,6 +284,19 @@ async def test_made_up_answers_are_not_measured_and_escalate(staged):
     assert (answer.text, answer.extra["strategy"]["reason"]) == ("dear", "the answer is made up")
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_request_for_an_expensive_model_goes_there_at_once(cascade, streamed):
+    stage = cascade({"cheap": ["one", "two"], "dear": ["dear", DOWN]})
+    request = ChatRequest(messages=(Message.user("hi"),), scope=Scope(prefer="fake:dear"))
+
+    answer = (await events_of(stage.chain.stream(request)))[-1].response if streamed else await stage.chain.chat(request)
+
+    assert (answer.text, asked(stage)) == ("dear", ["dear"])
+    assert answer.extra["strategy"]["reason"] == "fake:dear was asked for"
+    assert (await stage.chain.chat(request)).text == "one"  # it is down: those behind it in its tier answer
+    assert asked(stage) == ["dear", "dear", "cheap"]
+
+
 async def test_no_made_up_answer_takes_the_place_of_a_real_one(cascade):
     escalation = (("expensive", "dear"), ("offline", "offline"))
     stage = cascade({"cheap": ["one", "two"], "dear": [DOWN]}, offline=["made up"], escalation=escalation)

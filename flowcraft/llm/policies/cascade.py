@@ -35,10 +35,11 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Tried:
-    """What became of the cheap part: its answers in their order, the error that ended it, the one that is kept."""
+    """What became of the cheap part: its answers in their order, the error that ended it, or why nobody was asked."""
 
     answers: list[_Answer] = field(default_factory=list)
     error: LLMError | None = None
+    spared: str = ""
 
     @property
     def best(self) -> _Answer:
@@ -52,7 +53,8 @@ class Cascade:
     Below it, ``cheap`` is asked up to ``tries`` times in all, then ``escalation``; an exhausted ``cheap`` escalates at once.
     The cheap part has half of the time that is left, all of it where there is no escalation. What the budget refuses of a
     second sample, a judge, a further try or an escalation is left out and told as a skip. Where nobody can do better, the
-    surest answer is returned and marked: there is no error while there is an answer. What was decided stands in ``extra``
+    surest answer is returned and marked: there is no error while there is an answer. A request that is to go to an expensive
+    model (``Scope.prefer``) goes there at once. What was decided stands in ``extra``
     under ``key``.
     """
 
@@ -113,6 +115,8 @@ class Cascade:
 
     async def _ask(self, request: ChatRequest) -> _Tried:
         """Ask the cheap models until they are sure enough, or for as often as they may be asked."""
+        if self._is_for_others(request):
+            return _Tried(spared=f"{request.scope.prefer} was asked for")
         tried = _Tried()
         others: list[ChatResponse] = []
         limited = request if self._escalation is None else _half(request)
@@ -134,6 +138,13 @@ class Cascade:
                 break
         return tried
 
+    def _is_for_others(self, request: ChatRequest) -> bool:
+        """Say whether one of the expensive models alone is wanted: it has answered before, say, and is to go on."""
+        prefer = request.scope.prefer
+        if not prefer or self._escalation is None or any(link.info.id == prefer for link in self._gauge.links):
+            return False
+        return any(link.info.id == prefer for link in self._escalation.links)
+
     def _next(self, tried: _Tried) -> Escalation | None:
         """Return who is asked now; None where the best answer is kept. Raises the error that left no answer."""
         escalation = self._escalation
@@ -145,7 +156,7 @@ class Cascade:
 
     def _why(self, tried: _Tried) -> str:
         if not tried.answers:
-            return "no cheap model answered"
+            return tried.spared or "no cheap model answered"
         best = tried.best
         if best.measured.reaches(self._threshold):
             return f"its confidence, {best.measured}, reaches {self._threshold:g}"
