@@ -149,7 +149,7 @@ class Jury:
             raise
         except TimeoutError:
             raise LLMError("it took too long") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LLMError(f"{type(error).__name__}: {error}") from error
         if not isinstance(verdict, Verdict) or verdict.winner not in tuple(_TURNED) or not isinstance(verdict.reasons, str):
             raise LLMError(f"it returned {verdict!r}, which is no verdict")
