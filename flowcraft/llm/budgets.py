@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from math import floor, log10
 
 from flowcraft.attempts import Usage
 from flowcraft.llm.ports import Spending, SpendingLine
 from flowcraft.llm.rules import BudgetRules
+from flowcraft.llm.stores import ROUNDING
 from flowcraft.llm.tokens import estimate_tokens
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, Scope
@@ -84,10 +86,13 @@ def refusal(full: Spending, rules: BudgetRules, amount: float, now: float) -> st
     name = f"{full.unit}_per_{period}"
     if period == "run" and getattr(rules, name) != full.limit:
         name = f"the workflow's budget, {full.unit}"
-    where = {"run": "in this run", "day": "today (UTC)", "key": f"today (UTC) by key {full.scope.split(':')[1]!r}"}[period]
+    key = full.scope[len("key:") : -len(":2026-11-21")]
+    where = {"run": "in this run", "day": "today (UTC)", "key": f"today (UTC) by key {key!r}"}[period]
     unit = full.unit.upper() if full.unit == "usd" else full.unit
     told = f"{name}: {figure(full.spent)} of {figure(full.limit)} {unit} spent or reserved {where}"
     told += f"; this call may cost up to {figure(amount)}" if full.unit != "calls" else ""
+    if amount > full.limit + ROUNDING:
+        return f"{told}; raise it" if full.unit == "calls" else f"{told}, more than all of it; set max_tokens, or raise it"
     return f"{told}; {_frees(period, now)}"
 
 
@@ -101,10 +106,12 @@ def _frees(period: str, now: float) -> str:
 
 
 def figure(amount: float) -> str:
-    """Return an amount as people read it: no more digits than say something."""
-    if abs(amount - round(amount)) < 1e-9:
+    """Return an amount as people read it: no more digits than say something, and no exponent."""
+    if abs(amount - round(amount)) < ROUNDING:
         return str(round(amount))
-    return f"{amount:.4f}".rstrip("0") if abs(amount) >= 0.01 else f"{amount:.3g}"
+    if abs(amount) >= 0.01:
+        return f"{amount:.4f}".rstrip("0").rstrip(".")
+    return f"{amount:.{2 - floor(log10(abs(amount)))}f}".rstrip("0")
 
 
 def expected_usage(request: ChatRequest, info: ModelInfo) -> Usage:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowcraft.errors import BudgetExceeded, ChainExhausted, ProviderUnavailable, StoreError
-from flowcraft.llm.budgets import USUAL_OUTPUT, expected_usage
+from flowcraft.llm.budgets import USUAL_OUTPUT, expected_usage, figure
 from flowcraft.llm.ports import Spending, SpendingLine
 from flowcraft.llm.rules import BudgetRules
 from flowcraft.llm.stores import MemorySpending, Stores
@@ -72,6 +72,41 @@ async def test_a_refusal_names_the_budget_and_ends_the_answer_at_once(staged: An
     with pytest.raises(BudgetExceeded):
         async with stage.chain.stream(asked()) as stream:
             await anext(stream)
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (
+            BudgetRules(usd_per_day=0.0005),
+            "usd_per_day: 0 of 0.0005 USD spent or reserved today (UTC); this call may cost up to 0.00201, "
+            "more than all of it; set max_tokens, or raise it",
+        ),
+        (BudgetRules(calls_per_day=0), "calls_per_day: 0 of 0 calls spent or reserved today (UTC); raise it"),
+    ],
+)
+async def test_what_never_fits_is_not_put_off_until_tomorrow(staged: Any, rules: BudgetRules, told: str) -> None:
+    stage = staged({"a": [ANSWER]}, infos={"a": MODEL}, budget=rules)
+    with pytest.raises(BudgetExceeded) as refused:
+        await stage.chain.chat(asked())
+    assert refused.value.message == told
+
+
+@pytest.mark.parametrize("key", ["ann", "team:ann", "a b: ж"])
+async def test_a_refusal_names_the_whole_key(staged: Any, key: str) -> None:
+    stage = staged({"a": [ANSWER]}, budget=BudgetRules(calls_per_key=1))
+    await stage.chain.chat(asked(key=key))
+    with pytest.raises(BudgetExceeded) as refused:
+        await stage.chain.chat(asked(key=key))
+    assert f"by key {key!r};" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(0, "0"), (5, "5"), (4.98, "4.98"), (4.99996, "5"), (0.05, "0.05"), (0.00123456, "0.00123"), (0.0000612, "0.0000612")],
+)
+def test_amounts_are_shown_as_people_read_them(amount: float, shown: str) -> None:
+    assert figure(amount) == shown
 
 
 async def test_budgets_of_run_day_and_key_are_counted_apart(staged: Any) -> None:
