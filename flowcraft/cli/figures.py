@@ -10,9 +10,10 @@ from rich.text import Text
 
 WIDTH = 100
 """Characters of a line where nobody says how wide the screen is."""
-LEAST = 16
-"""Characters that the names get at least."""
+LEAST = 4
+"""Characters that names get at least beside their figures; whose name is longer than its room stands above."""
 GAP = 2
+INDENT = "    "
 UNKNOWN = "–"
 
 
@@ -33,27 +34,26 @@ class Figures:
 
     def show(self, console: Console) -> None:
         """Print all rows."""
-        for line in self.lines(console.width if console.is_terminal else WIDTH):
+        width = console.width if console.is_terminal else None
+        for line in self.lines(console, width):
             console.print(line, soft_wrap=True)
 
-    def lines(self, width: int = WIDTH) -> Iterator[Text]:
-        """Yield the lines; only names and notes may be longer than ``width``."""
+    def lines(self, console: Console, wrapped: int | None = None) -> Iterator[Text]:
+        """Yield the lines, notes ``wrapped`` at so many characters; names may be longer, as may notes where nobody says."""
+        width = wrapped or WIDTH
         title, head = self._head
         all_cells = [head, *(cells for _, cells, _, _ in self._rows if cells)]
         widths = [max(len(cells[place]) for cells in all_cells) for place in range(len(head))]
         names = [title, *(name for name, cells, _, _ in self._rows if cells)]
         room = max(LEAST, min(max(map(cell_len, names)), width - sum(widths) - GAP * len(widths)))
-        yield _line(title, head, room, widths, "dim")
-        for name, cells, notes, style in self._rows:
-            if not cells:
+        for name, cells, notes, style in [(title, head, (), "dim"), *self._rows]:
+            if not cells or cell_len(name) > room:
                 yield Text(name, style=style)
-                continue
-            long = cell_len(name) > room
-            if long:
-                yield Text(name, style=style)
-            yield _line("" if long else name, cells, room, widths, style)
+            if cells:
+                yield _line("" if cell_len(name) > room else name, cells, room, widths, style)
             for note in notes:
-                yield Text("    ") + note
+                for part in note.wrap(console, max(1, width - len(INDENT))) if wrapped else [note]:
+                    yield Text(INDENT) + part
 
 
 def _line(name: str, cells: Sequence[Text], room: int, widths: Sequence[int], style: str) -> Text:
@@ -81,11 +81,18 @@ def share(value: float | None) -> Text:
     return Text(text, style="green" if value >= 0.99 else "yellow" if value >= 0.9 else "red")
 
 
+def rate(value: float | None) -> Text:
+    """Return how much there is in a second; what is little does not become nothing."""
+    return number(value, ",.0f" if value is None or value >= 10 else ".2g")
+
+
 def number(value: float | None, form: str = ",.0f") -> Text:
     """Return a number in ``form``."""
     return Text(UNKNOWN, style="dim") if value is None else Text(format(value, form))
 
 
 def usd(value: float | None) -> Text:
-    """Return an amount of money."""
+    """Return an amount of money; what is little does not become nothing."""
+    if value is not None and 0 < value < 0.00005:
+        return Text("<0.0001")
     return number(value, ",.2f" if value is not None and value >= 100 else ",.4f")

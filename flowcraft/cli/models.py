@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
-from flowcraft.cli.figures import Figures, number, seconds, share, usd
+from flowcraft.cli.figures import Figures, number, rate, seconds, share, usd
 from flowcraft.cli.models_why import why
 from flowcraft.cli.options import AsJson, SettingsPath
 
@@ -117,7 +117,7 @@ def _figures(row: ModelStatistics) -> list[Text]:
         number(row.calls),
         share(row.successes / counted if counted else None),
         *map(seconds, (row.p50, row.p95, row.p99, row.ttft)),
-        number(row.tokens_per_second),
+        rate(row.tokens_per_second),
         usd(row.usd),
         number(row.wins or None, "g"),
     ]

@@ -51,9 +51,9 @@ def _show(decision: Decision) -> None:
         "strategy": decision.strategy,
     }
     console.print(Text("   ".join(f"{name} {value}" for name, value in labels.items() if value), style="dim"))
-    console.print(Text(decision.why), soft_wrap=True)
+    console.print(Text(decision.why))
     for line in _parts(decision):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(line))
     if decision.models:
         console.print()
         _table(decision).show(console)
