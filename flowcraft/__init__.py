@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowcraft.plugin import ChatResponse as ChatResponse
     from flowcraft.plugin import Message as Message
     from flowcraft.settings import Settings as Settings
+    from flowcraft.tools import Toolbox as Toolbox
     from flowcraft.workflow import load_workflow as load_workflow
 
 _PUBLIC = {
@@ -31,6 +32,7 @@ _PUBLIC = {
     "Message": "flowcraft.plugin",
     "RunResult": "flowcraft.app",
     "Settings": "flowcraft.settings",
+    "Toolbox": "flowcraft.tools",
     "load_workflow": "flowcraft.workflow",
 }
 

@@ -11,7 +11,7 @@
           ContextTooLong · ContentFiltered · InvalidRequest · InvalidOutput(details)
         CircuitOpen · CapabilityMissing · MemoryExceeded(figures)
         ChainExhausted(attempts)                 writes its own message
-      BudgetExceeded · ServiceUnavailable
+      BudgetExceeded · ServiceUnavailable · ToolUnavailable
       RunError
         StageFailed · RunDiverged · RunFenced · RunCancelled · Rejected · ApprovalTimedOut
 """
@@ -213,6 +213,10 @@ class BudgetExceeded(FlowCraftError):
 
 class ServiceUnavailable(FlowCraftError):
     """The queue is full or the service is stopping."""
+
+
+class ToolUnavailable(FlowCraftError):
+    """A tool cannot be called at all: it is not there, or the server behind it has died."""
 
 
 class RunError(FlowCraftError):

@@ -154,9 +154,9 @@ class Plugins:
                 found[body.key], owners[body.key] = body, plugin
         return found
 
-    def tools(self) -> list[Tool]:
-        """Return the tools of all plugins."""
-        return self._collect("flowcraft_tools", Tool)
+    def tools(self) -> list[Tool | Callable[..., Any]]:
+        """Return the tools of all plugins, and the functions that are meant as such."""
+        return self._collect("flowcraft_tools", (Tool, Callable))
 
     def sinks(self) -> list[Callable[[Any], None]]:
         """Return the event sinks of all plugins."""

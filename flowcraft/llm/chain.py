@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from flowcraft.errors import InvalidOutput, LLMError
-from flowcraft.llm.base import Link, copied_response
+from flowcraft.llm.base import Link, copied_response, rescoped
+from flowcraft.llm.tool_loop import MOST_TURNS, run_tools
 from flowcraft.plugin.capabilities import CAPABILITY_NAMES, Capabilities
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.messages import Message
+from flowcraft.plugin.tools import Tool
 
 T = TypeVar("T")
 Question = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]] | ChatRequest
@@ -163,6 +165,17 @@ class Chain:
             provider=second.provider,
             attempts=attempts,
         )
+
+    async def use_tools(
+        self, question: Question, tools: Iterable[Tool], *, max_turns: int = MOST_TURNS, **params: Any
+    ) -> ChatResponse:
+        """Return the answer of a model that may call ``tools``, which are carried out until it answers.
+
+        Every question has the chain's deadline. Raises LLMError where it still calls tools after ``max_turns`` questions.
+        """
+        request = self._request(question, params)
+        given = question.scope.deadline if isinstance(question, ChatRequest) else None
+        return await run_tools(self, rescoped(request, deadline=given), tools, max_turns=max_turns)
 
     def capabilities(self) -> Capabilities:
         """Return what the chain can do: it lacks a thing only if all its models do."""

@@ -66,7 +66,7 @@ from flowcraft.plugin.messages import (
 )
 from flowcraft.plugin.provider import Provider, ProviderConfig, Timeouts
 from flowcraft.plugin.stages import BodyOptions, Pieces, StageBody, StageContext, Template
-from flowcraft.plugin.tools import Effect, Tool, ToolSpec
+from flowcraft.plugin.tools import Effect, Tool, ToolSpec, tool
 from flowcraft.plugin.wire import content_hash, from_json, to_json
 
 __all__ = [
@@ -147,5 +147,6 @@ __all__ = [
     "from_json",
     "hookimpl",
     "to_json",
+    "tool",
     "with_files",
 ]

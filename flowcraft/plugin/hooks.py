@@ -48,8 +48,8 @@ def flowcraft_models(provider: str, config: Mapping[str, Any]) -> Sequence[Model
 
 
 @hookspec
-def flowcraft_tools() -> Sequence[Tool]:
-    """Return tools."""
+def flowcraft_tools() -> Sequence[Tool | Callable[..., Any]]:
+    """Return tools, or functions whose hints and docstring describe them."""
     return ()
 
 

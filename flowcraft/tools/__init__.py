@@ -1,0 +1,8 @@
+"""Tools for models: Python functions, what plugins offer, and MCP servers."""
+
+from __future__ import annotations
+
+from flowcraft.tools.functions import function_tool
+from flowcraft.tools.toolbox import Toolbox
+
+__all__ = ["Toolbox", "function_tool"]
