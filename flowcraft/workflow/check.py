@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
+from flowcraft.workflow.reading import Path
 from flowcraft.workflow.schema import Prompt, Stage, Uses, Workflow
 
 _NEEDED_BY_PARAMS = {
@@ -82,7 +84,7 @@ def _parts(workflow: Workflow) -> list[Workflow]:
     """Return the workflow and those that it uses, each once."""
     parts, seen = [workflow], {id(workflow)}
     for part in parts:
-        for stage in part.stages.values():
+        for stage in part.every_stage:
             if isinstance(stage.body, Uses) and id(stage.body.workflow) not in seen:
                 seen.add(id(stage.body.workflow))
                 parts.append(stage.body.workflow)
@@ -109,19 +111,19 @@ class _Check:
                 yield self.document.problem(("env", index), message, warning=True)
         if self.workflow.default_model is not None:
             yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
-        for stage in self.workflow.stages.values():
+        for stage in self.workflow.every_stage:
             if isinstance(stage.body, Prompt) or stage.model is not None:
                 yield from self._stage(stage)
 
     def _stage(self, stage: Stage) -> Iterator[Problem]:
         if isinstance(stage.model, str):
-            wrong = list(named_problem(self.document, ("stages", stage.name, "model"), stage.model, self.facts))
+            wrong = list(named_problem(self.document, (*stage.at, "model"), stage.model, self.facts))
             yield from wrong
             if any(not problem.warning for problem in wrong):
                 return
         judge = stage.judge.model if stage.judge is not None else None
         if judge is not None:
-            unknown = list(named_problem(self.document, ("stages", stage.name, "judge", "model"), judge, self.facts))
+            unknown = list(named_problem(self.document, (*stage.at, "judge", "model"), judge, self.facts))
             unknown = [] if unknown and self.facts.knows_judge(judge) else unknown
             yield from unknown
             if any(not problem.warning for problem in unknown):
@@ -135,16 +137,24 @@ class _Check:
         lacking = self.facts.lacks(stage.model, stage.name, self.workflow.default_model, wanted) if wanted else ""
         if lacking:
             message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
-            yield self.document.problem(("stages", stage.name), message, "name another model", key=True)
+            yield self.document.problem(stage.at, message, "name another model", key=True)
 
-    def _strategy_at(self, stage: Stage) -> tuple[str, ...]:
-        own = self.document.data["stages"][stage.name] if isinstance(self.document.data, Mapping) else {}
+    def _strategy_at(self, stage: Stage) -> Path:
+        own = written_at(self.document, stage.at) or {}
         if "strategy" in own or stage.strategy is None:
-            return ("stages", stage.name, "strategy" if "strategy" in own else "judge")
+            return (*stage.at, "strategy" if "strategy" in own else "judge")
         return ("defaults", "strategy")
 
 
-def named_problem(document: Document, path: tuple[str, ...], name: str, facts: Facts) -> Iterator[Problem]:
+def written_at(document: Document, path: Path) -> Any:
+    """Return what stands at ``path`` in a document; None where nothing does."""
+    data = document.data
+    for part in path:
+        data = data.get(part) if isinstance(data, Mapping) else None
+    return data
+
+
+def named_problem(document: Document, path: Path, name: str, facts: Facts) -> Iterator[Problem]:
     """Yield a problem where ``name`` is no tier and no model, a warning where a provider may or may not know it."""
     known = True if name in facts.tiers else facts.knows_model(name)
     if known is None and not {":", "/"} & set(name) and (hint := did_you_mean(name, sorted(facts.tiers | facts.aliases))):

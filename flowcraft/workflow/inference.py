@@ -38,7 +38,6 @@ from flowcraft.workflow.types import (
 
 _NOT_WHOLE = frozenset({"run", "env"})
 _RUN_STAGES = Attribute(of=Name(name="run"), name="stages")
-_LATER = {"iteration": "until", "judge": "judge"}
 _GROUPS = frozenset({"stages", "steps", "tasks", "jobs", "nodes", "outputs", "needs", "context", "state", "vars"})
 _KINDS = {"string": "text", "integer": "a number", "number": "a number", "boolean": "a boolean"}
 
@@ -96,8 +95,6 @@ class Inference:
             return self._wrong(node, self.hidden[node.name])
         if node.name in self.names:
             return self.names[node.name]
-        if node.name in _LATER:
-            return self._wrong(node, f"'{node.name}' belongs to '{_LATER[node.name]}', which is not carried out yet")
         inputs = self.names["inputs"].bare if "inputs" in self.names else ANY
         if isinstance(inputs, Fields) and node.name in inputs.fields:
             return self._wrong(node, f"unknown name '{node.name}'", f"it is an input: write inputs.{node.name}")

@@ -12,14 +12,15 @@ from typing import Any
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
+from flowcraft.workflow.drafts import Block, Draft, blocks_of, finished
 from flowcraft.workflow.files import Files, UnreadableFile
 from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
 from flowcraft.workflow.reading import Path, Reading, TooManyProblems
 from flowcraft.workflow.references import References
-from flowcraft.workflow.schema import Input, Prompt, Value, Workflow
+from flowcraft.workflow.schema import Body, Input, Prompt, Stage, Value, Workflow
 from flowcraft.workflow.signatures import Modules, NotFound, Signature
-from flowcraft.workflow.stages import Draft, StageReader, beside, finished
-from flowcraft.workflow.types import ANY, STRING, Fields, Type
+from flowcraft.workflow.stages import StageReader, beside
+from flowcraft.workflow.types import ANY, STRING, Fields, ListOf, Type
 
 DEEPEST_USES = 10
 _NO_BODIES: Mapping[str, type[StageBody]] = MappingProxyType({})
@@ -64,7 +65,7 @@ class _Library:
         self.inputs: dict[str, Mapping[str, Input]] = {}
         self.results: dict[str, Type] = {}
         self._workflows: dict[str, Workflow] = {}
-        self._targets: dict[str, dict[str, str]] = {}
+        self._targets: dict[str, list[tuple[Body, str]]] = {}
         self._open: set[str] = set()
 
     def add(self, absolute: str, shown: str, around: tuple[str, ...]) -> None:
@@ -96,9 +97,8 @@ class _Library:
         self._workflows[main] = replace(
             self._workflows[main], files=texts, warnings=tuple(_in_order(warnings, self._workflows[main].path))
         )
-        for absolute, targets in self._targets.items():
-            for stage, target in targets.items():
-                body = self._workflows[absolute].stages[stage].body
+        for targets in self._targets.values():
+            for body, target in targets:
                 # A workflow may use itself, so the knot is tied when all are there; nobody has seen them before.
                 object.__setattr__(body, "workflow", self._workflows[target])
         return self._workflows[main]
@@ -114,7 +114,7 @@ class _FileReader:
         self.folder = os.path.dirname(absolute)
         self.reading = Reading(document, library.files, self.folder)
         self.modules = Modules(self.folder)
-        self.targets: dict[str, str] = {}
+        self.targets: list[tuple[Body, str]] = []
 
     def read(self) -> Workflow | None:
         """Return the workflow; None where the file is none that can be read here."""
@@ -125,34 +125,30 @@ class _FileReader:
         header = read_header(self.reading, data, self._model)
         self.library.inputs[self.absolute] = header.inputs
         reader = StageReader(self.reading, header, self.library.bodies, self._signature, self._uses)
-        drafts = reader.all(data.get("stages"))
+        main = reader.all(data.get("stages"))
+        last = reader.last(data.get("finally"), main)
         outputs = self._outputs(data.get("outputs"))
-        written = tuple(data["stages"]) if isinstance(data.get("stages"), Mapping) else ()
-        references = References(self.reading, header, drafts, written)
-        depends = references.check({name: self._value(draft) for name, draft in drafts.items()})
-        self._check_arguments(drafts, references)
-        self._warn(header, drafts, references, outputs)
-        self.targets = {name: draft.uses for name, draft in drafts.items() if draft.uses}
-        return self._workflow(header, drafts, references, outputs, depends)
+        blocks = [*blocks_of(main), *blocks_of(last)]
+        goes: dict[str, Type] = {}
+        for block in reversed(blocks):  # inner stages first
+            goes |= {draft.id: self._value(draft, goes) for draft in block.drafts.values()}
+        references = References(self.reading, header, blocks, goes)
+        known = references.check()
+        self._check_arguments(references)
+        self._warn(header, main, references, outputs)
+        self.targets = [(draft.body, draft.uses) for draft in references.drafts.values() if draft.uses]
+        return self._workflow(
+            header, references, outputs, finished(main, known, self.reading), finished(last, known, self.reading)
+        )
 
     def _workflow(
         self,
         header: Header,
-        drafts: Mapping[str, Draft],
         references: References,
         outputs: Mapping[str, Value] | None,
-        depends: Mapping[str, tuple[str, ...]],
+        stages: Mapping[str, Stage],
+        last: Mapping[str, Stage],
     ) -> Workflow:
-        stages = {
-            name: finished(
-                draft,
-                depends=depends[name],
-                mentions=frozenset(references.links.names.get(name, ())),
-                value=references.values[name],
-                reading=self.reading,
-            )
-            for name, draft in drafts.items()
-        }
         model = header.defaults.model
         document = self.reading.document
         workflow = Workflow(
@@ -166,6 +162,7 @@ class _FileReader:
             budget=header.budget,
             default_model=model if isinstance(model, str) else None,
             stages=stages,
+            finally_=last,
             outputs=outputs,
             warnings=tuple(self.reading.warnings),
             document=document,
@@ -178,7 +175,7 @@ class _FileReader:
         """Return the type of what a run of this file returns."""
         if workflow.outputs is not None:
             return Fields(fields={name: references.infer(value, "", "outputs") for name, value in workflow.outputs.items()})
-        return Fields(fields={name: references.values[name] for name in workflow.results})
+        return Fields(fields={name: references.scopes.values[name] for name in workflow.results})
 
     def _outputs(self, data: Any) -> Mapping[str, Value] | None:
         if data is None:
@@ -186,8 +183,10 @@ class _FileReader:
         given = self.reading.mapping(("outputs",), data, "'outputs'")
         return {name: self.reading.value(("outputs", name), part, "outputs") for name, part in given.items()}
 
-    def _value(self, draft: Draft) -> Type:
-        """Return the type of what one go of a stage gives."""
+    def _value(self, draft: Draft, goes: Mapping[str, Type]) -> Type:
+        """Return the type of what one go of a stage gives; ``goes`` holds those of the stages in it."""
+        if draft.inner is not None:
+            return Fields(fields={name: _given(draft.inner, name, goes) for name in draft.inner.ids})
         if draft.output is not None:
             return draft.output
         if isinstance(draft.body, Prompt):
@@ -222,8 +221,8 @@ class _FileReader:
             return ""
         return absolute if absolute in self.library.inputs else ""
 
-    def _check_arguments(self, drafts: Mapping[str, Draft], references: References) -> None:
-        for name, draft in drafts.items():
+    def _check_arguments(self, references: References) -> None:
+        for name, draft in references.drafts.items():
             if draft.uses:
                 self._check_inputs(name, draft, self.library.inputs.get(draft.uses, {}), references)
             elif draft.signature is not None and draft.signature.known:
@@ -235,41 +234,41 @@ class _FileReader:
         for given, value in draft.with_.items():
             if given not in inputs:
                 hint = did_you_mean(given, inputs) or (f"it takes: {listed(inputs)}" if inputs else "it takes none")
-                self.reading.problem(("stages", name, "with", given), f"{target} has no input '{given}'", hint, key=True)
+                self.reading.problem((*draft.path, "with", given), f"{target} has no input '{given}'", hint, key=True)
             else:
                 references.check_argument(name, given, value, inputs[given].type, f"the input '{given}'")
         missing = [known.name for known in inputs.values() if known.required and known.name not in draft.with_]
         if missing:
-            self._missing(name, "uses", f"{target} also needs: {listed(missing)}")
+            self._missing(draft.path, "uses", f"{target} also needs: {listed(missing)}")
 
     def _check_parameters(self, name: str, draft: Draft, signature: Signature, references: References) -> None:
         """Check ``with`` against the function's signature."""
         target = getattr(draft.body, "target", "")
         if signature.positional:
             message = f"{target} takes {listed(signature.positional)} by place only, and 'with' gives names"
-            self.reading.problem(("stages", name, "run"), message, "take the '/' out of its signature")
+            self.reading.problem((*draft.path, "run"), message, "take the '/' out of its signature")
         parameters = {parameter.name: parameter for parameter in signature.parameters}
         for given, value in draft.with_.items():
             if given in parameters:
                 references.check_argument(name, given, value, parameters[given].type, f"the parameter '{given}'")
             elif not signature.any_name and given not in signature.positional:
                 hint = did_you_mean(given, parameters) or (f"it takes: {listed(parameters)}" if parameters else "it takes none")
-                self.reading.problem(("stages", name, "with", given), f"{target} has no parameter '{given}'", hint, key=True)
+                self.reading.problem((*draft.path, "with", given), f"{target} has no parameter '{given}'", hint, key=True)
         missing = [known.name for known in signature.parameters if known.required and known.name not in draft.with_]
         if missing:
-            self._missing(name, "run", f"{target} also needs: {listed(missing)}")
+            self._missing(draft.path, "run", f"{target} also needs: {listed(missing)}")
 
-    def _missing(self, name: str, body: str, message: str) -> None:
-        data = self.reading.document.data["stages"][name]
+    def _missing(self, stage: Path, body: str, message: str) -> None:
+        data = self.reading.written(stage)
         if not isinstance(data.get("with"), Mapping | None):
             return
-        path = ("stages", name, "with") if "with" in data else ("stages", name, body)
+        path = (*stage, "with" if "with" in data else body)
         self.reading.problem(path, message, "give it under 'with'", key="with" in data)
 
     def _warn(
         self,
         header: Header,
-        drafts: Mapping[str, Draft],
+        main: Block,
         references: References,
         outputs: Mapping[str, Value] | None,
     ) -> None:
@@ -278,6 +277,14 @@ class _FileReader:
             if name not in references.links.inputs:
                 self.reading.warning(("inputs", name), f"the input '{name}' is never used", key=True)
         used = {other for others in references.links.mentions.values() for other in others} | references.links.outputs
-        for name, draft in drafts.items():
+        for name, draft in main.drafts.items():
             if outputs is not None and isinstance(draft.body, Prompt) and name not in used:
                 self.reading.warning(("stages", name), f"nothing uses the answer of stage '{name}'", key=True)
+
+
+def _given(block: Block, name: str, goes: Mapping[str, Type]) -> Type:
+    """Return what a stage of a block gives to others: a list with ``each``, anything where it could not be read."""
+    draft = block.drafts.get(name)
+    if draft is None:
+        return ANY
+    return goes[draft.id] if draft.each is None else ListOf(element=goes[draft.id])

@@ -68,6 +68,18 @@ class Reading:
         """Keep a warning at ``path``."""
         self.warnings.append(self.document.problem(path, message, hint, warning=True, **at))
 
+    def written(self, path: Path) -> Any:
+        """Return what stands at ``path``; None where nothing does."""
+        data = self.document.data
+        for part in path:
+            if isinstance(data, Mapping):
+                data = data.get(part)
+            elif isinstance(data, list) and isinstance(part, int):
+                data = data[part]
+            else:
+                return None
+        return data
+
     def mapping(self, path: Path, data: Any, what: str) -> Mapping[str, Any]:
         """Return ``data`` if it is a mapping; null is an empty one."""
         if data is None:

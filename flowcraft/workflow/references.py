@@ -9,42 +9,16 @@ from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import did_you_mean, listed
+from flowcraft.workflow.drafts import Block, Draft, Known
 from flowcraft.workflow.expression_syntax import run_stage
 from flowcraft.workflow.expressions import Attribute, Constant, Expression, ExpressionError, Index, Name, Node, walk
 from flowcraft.workflow.header import Header
-from flowcraft.workflow.inference import Inference
-from flowcraft.workflow.reading import Place, Reading
+from flowcraft.workflow.reading import Path, Place, Reading
 from flowcraft.workflow.schema import Input, Value
-from flowcraft.workflow.stages import Draft
-from flowcraft.workflow.types import (
-    ANY,
-    INTEGER,
-    NULL,
-    STRING,
-    Fields,
-    ListOf,
-    Scalar,
-    Type,
-    TypeMismatch,
-    common,
-    fits,
-    nullable,
-)
+from flowcraft.workflow.scopes import Scopes
+from flowcraft.workflow.types import ANY, INTEGER, NULL, STRING, Fields, ListOf, Scalar, Type, TypeMismatch, common, fits
 
 _MOST_CIRCLES = 10
-_ONLY_INPUTS = frozenset({"model", "parallel", "timeout", "params"})
-
-_REPORT = Fields(
-    fields={
-        "state": STRING,
-        "error": nullable(STRING),
-        "errors": ListOf(element=ANY),
-        "judge": ANY,
-        "tries": INTEGER,
-        "model": nullable(STRING),
-        "usd": nullable(Scalar(name="number")),
-    }
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,57 +33,43 @@ class Links:
 
 
 class References:
-    """Checks the expressions and the order of one file. ``values`` are the types that stages give."""
+    """Checks the expressions and the order of one file. Stages go by their ids."""
 
-    def __init__(self, reading: Reading, header: Header, drafts: Mapping[str, Draft], written: Sequence[str]) -> None:
+    def __init__(self, reading: Reading, header: Header, blocks: Sequence[Block], goes: Mapping[str, Type]) -> None:
         self.reading = reading
         self.header = header
-        self.drafts = drafts
-        self.written = written
+        self.scopes = Scopes(header, blocks, goes)
+        self.drafts = self.scopes.drafts
         self.links = Links()
-        self.values: dict[str, Type] = {}
-        self._scopes: dict[tuple[str, str], tuple[dict[str, Type], dict[str, str]]] = {}
-        self._items: dict[str, Type] = {}
-        self._stage_types: dict[str, Type] = {}
-        self._inputs = Fields(fields={name: given.type for name, given in header.inputs.items()})
-        self._env = Fields(fields=dict.fromkeys(header.env, STRING))
-        self._run = Fields(
-            fields={
-                "id": STRING,
-                "folder": STRING,
-                "date": STRING,
-                "stages": Fields(fields=dict.fromkeys(self.written, _REPORT)),
-            }
-        )
+        self._order = {found: number for number, found in enumerate(self.scopes.block_of)}
 
-    def check(self, values: Mapping[str, Type]) -> dict[str, tuple[str, ...]]:
-        """Check all expressions; ``values`` says what one go of each stage gives. Return what each stage depends on."""
-        for name in self.written:
-            draft = self.drafts.get(name)
-            kind = values.get(name, ANY)
-            self._stage_types[name] = ListOf(element=kind) if draft is not None and draft.each is not None else kind
-        self.values = self._stage_types
+    def check(self) -> Known:
+        """Check all expressions and the order of stages; return what is known of them."""
         for expression, place in self.reading.expressions:
             self._collect(expression, place)
         self._collect_needs()
-        for name, draft in self.drafts.items():
-            self._items[name] = self._item(draft)
+        for found, draft in self.drafts.items():
+            self.scopes.items[found] = self._item(draft)
         for expression, place in self.reading.expressions:
             self._check_expression(expression, place)
         self._check_conditions()
         self._check_foreign()
         self._check_circles()
-        order = {name: index for index, name in enumerate(self.written)}
-        return {name: tuple(sorted(self.links.mentions.get(name, ()), key=order.__getitem__)) for name in self.drafts}
+        depends = {found: self._depends(found) for found in self.drafts}
+        return Known(depends=depends, names=self.links.names, values=self.scopes.values)
+
+    def _depends(self, stage: str) -> tuple[str, ...]:
+        others = sorted(self.links.mentions.get(stage, ()), key=self._order.__getitem__)
+        return tuple(_name(other) for other in others)
 
     def infer(self, value: Value, stage: str, key: str) -> Type:
         """Return the type of a value of ``key``; its mistakes were kept already."""
-        return self._inference(stage, key).of_value(value)
+        return self.scopes.inference(stage, key).of_value(value)
 
     def check_argument(self, stage: str, name: str, value: Value, wanted: Type, what: str) -> None:
         """Keep a problem if an entry of ``with`` cannot fit."""
-        path = ("stages", stage, "with", name)
-        if value is None and self.reading.document.data["stages"][stage]["with"][name] is not None:
+        path = (*self.drafts[stage].path, "with", name)
+        if value is None and self.reading.written(path) is not None:
             return  # it could not be read, which was said already
         given = self.infer(value, stage, "with")
         if not fits(given, wanted):
@@ -121,79 +81,68 @@ class References:
                 self.reading.problem(path, f"{what}: {error}")
 
     def _collect(self, expression: Expression, place: Place) -> None:
-        """Note who mentions whom."""
+        """Note who mentions whom: of two stages in different blocks, the group that holds the one mentions the other."""
         if "inputs" in expression.names:
             self.links.inputs |= _inputs_of(expression, self.header.inputs)
-        stages = {name for name in expression.names | expression.run_stages if name in self._stage_types}
-        if not place.stage:
-            self.links.outputs |= stages
-            return
-        self.links.names.setdefault(place.stage, set()).update(expression.names)
-        for name in stages:
-            if name != place.stage:
-                self.links.mentions.setdefault(place.stage, set()).add(name)
-            if (place.stage, name) not in self.links.first:
-                self.links.first[place.stage, name] = (place, expression)
+        visible = self.scopes.visible(place.stage)
+        names = [name for name in expression.names | expression.run_stages if name in visible]
+        if place.stage:
+            self.links.names.setdefault(place.stage, set()).update(expression.names)
+        for name in names:
+            found = self.scopes.resolve(place.stage, name)
+            if found is None:
+                continue
+            if not place.stage or not found[0]:  # the file's outputs, or 'finally' of a stage of the file
+                self.links.outputs.add(found[1])
+            elif found[0] != found[1]:
+                self.links.mentions.setdefault(found[0], set()).add(found[1])
+                self.links.first.setdefault((found[0], found[1]), (place, expression))
 
     def _collect_needs(self) -> None:
-        for name, draft in self.drafts.items():
-            written = self.reading.document.data["stages"][name].get("needs")
+        for found, draft in self.drafts.items():
+            block = self.scopes.block_of[found]
+            written = self.reading.written((*draft.path, "needs"))
             for other in draft.needs:
-                path = ("stages", name, "needs", written.index(other))
-                if other == name:
-                    self.reading.problem(path, f"stage '{name}' needs itself: a circle")
-                elif other not in self._stage_types:
-                    hint = did_you_mean(other, self.written) or f"the stages are: {listed(self.written)}"
-                    self.reading.problem(path, f"unknown stage '{other}'", hint)
+                path = (*draft.path, "needs", written.index(other))
+                if other == draft.name:
+                    self.reading.problem(path, f"stage '{other}' needs itself: a circle")
+                elif other not in block.ids:
+                    self._unknown_need(path, other, block)
                 else:
-                    self.links.mentions.setdefault(name, set()).add(other)
-                    place = Place(document=self.reading.document, path=path, offset=0, key="needs", stage=name)
-                    self.links.first.setdefault((name, other), (place, None))
+                    self.links.mentions.setdefault(found, set()).add(block.ids[other])
+                    place = Place(document=self.reading.document, path=path, offset=0, key="needs", stage=found)
+                    self.links.first.setdefault((found, block.ids[other]), (place, None))
+
+    def _unknown_need(self, path: Path, name: str, block: Block) -> None:
+        hint = did_you_mean(name, block.ids) or f"the stages are: {listed(block.ids)}"
+        if block.around is not None and name in self.scopes.visible(next(iter(block.ids.values()))):
+            hint = "it is over when 'finally' begins" if block.last else "write it into the 'needs' of the group"
+            self.reading.problem(path, f"'needs' names stages of the same group, and '{name}' is none", hint)
+        else:
+            self.reading.problem(path, f"unknown stage '{name}'", hint)
 
     def _item(self, draft: Draft) -> Type:
         """Return the type of ``item`` in a stage with ``each``."""
         if draft.each is None:
             return ANY
-        inference = self._inference(draft.name, "each")
+        inference = self.scopes.inference(draft.id, "each")
         if not isinstance(draft.each, Expression):
             return common([inference.of_value(value) for value in draft.each])
         given = inference.of(draft.each.root).bare
         return given.element if isinstance(given, ListOf) else ANY
 
-    def _inference(self, stage: str, key: str) -> Inference:
-        """Return an inference over the names that may stand in ``key`` of ``stage``."""
-        known = self._scopes.get((stage, key))
-        if known is None:
-            known = self._scopes[stage, key] = self._scope(stage, key)
-        return Inference(known[0], known[1], self._stage_types)
-
-    def _scope(self, stage: str, key: str) -> tuple[dict[str, Type], dict[str, str]]:
-        names: dict[str, Type] = {"inputs": self._inputs, "run": self._run, "env": self._env}
-        hidden: dict[str, str] = {}
-        draft = self.drafts.get(stage)
-        if draft is None or key != "with" or draft.key != "run":
-            hidden["env"] = "'env' stands only in 'with' of a 'run', where a secret cannot reach a model or a record"
-        if draft is not None and draft.each is not None and key not in ("each", "parallel"):
-            names |= {"item": self._items.get(stage, ANY), "index": INTEGER}
-        else:
-            why = "stands only in a stage with 'each'" if key not in ("each", "parallel") else f"does not stand in '{key}'"
-            hidden |= {name: f"'{name}' {why}" for name in ("item", "index")}
-        if key in _ONLY_INPUTS:
-            hidden |= dict.fromkeys(["run", *self._stage_types], f"'{key}' may mention inputs only: it is settled at the start")
-        if stage in self._stage_types:
-            hidden[stage] = f"stage '{stage}' mentions itself: a circle"
-        return _Layered(self._stage_types, names), hidden
-
     def _check_expression(self, expression: Expression, place: Place) -> None:
-        inference = self._inference(place.stage, place.key)
+        inference = self.scopes.inference(place.stage, place.key)
         kind = inference.of(expression.root)
-        if place.stage in expression.run_stages:
-            self._at(place, expression, f"stage '{place.stage}' mentions itself: a circle")
+        for name in expression.run_stages:
+            found = self.scopes.resolve(place.stage, name)
+            if place.stage and found is not None and found[0] == found[1]:
+                self._at(place, expression, f"stage '{name}' mentions itself: a circle")
         for error in inference.problems:
             self.reading.keep(_placed(place, error))
         for error in inference.doubts:
             self.reading.warnings.append(_placed(place, error, warning=True))
-        wanted = {"parallel": INTEGER, "timeout": STRING}.get(place.key)
+        wanted = {"parallel": INTEGER, "max": INTEGER, "timeout": STRING}.get(place.key)
         if wanted is not None and not inference.problems and not fits(kind, wanted):
             self._at(place, expression, f"'{place.key}' takes {wanted.text}, not {kind.text}")
         if place.key == "each" and isinstance(self._each(place.stage), Expression) and not inference.problems:
@@ -211,23 +160,24 @@ class References:
 
     def _check_conditions(self) -> None:
         """Warn of conditions that are always the same, and of text."""
-        for name, draft in self.drafts.items():
-            when = draft.when
-            if when is None:
-                continue
-            path = ("stages", name, "when")
-            if when.constant:
-                always = "true" if when.root.value({}) else "false"
-                self.reading.warning(path, f"the condition is always {always}")
-            elif self._inference(name, "when").of(when.root).bare == STRING:
-                self.reading.warning(path, "the condition is text: it holds unless the text is empty", "compare it: == '...'")
+        for draft in self.drafts.values():
+            for key, condition in (("when", draft.when), ("until", draft.until)):
+                if condition is None:
+                    continue
+                path = (*draft.path, key)
+                if condition.constant:
+                    always = "true" if condition.root.value({}) else "false"
+                    self.reading.warning(path, f"the condition is always {always}")
+                elif self.scopes.inference(draft.id, key).of(condition.root).bare == STRING:
+                    message = "the condition is text: it holds unless the text is empty"
+                    self.reading.warning(path, message, "compare it: == '...'")
 
     def _check_foreign(self) -> None:
         """Warn of names in the braces of other tools' templates."""
         for found, place in self.reading.foreign:
             name = found[1]
-            is_input = name in self._inputs.fields
-            if is_input or name == "inputs" or name in self._stage_types:
+            is_input = name in self.scopes.inputs()
+            if is_input or name == "inputs" or name in self.scopes.visible(place.stage):
                 hint = f"an expression is written ${{{{ {'inputs.' if is_input else ''}{name}{found[2]} }}}}"
                 error = ExpressionError(f"'{found[0]}' is just text", hint, offset=found.start(), width=len(found[0]))
                 self.reading.warnings.append(_placed(place, error, warning=True))
@@ -240,7 +190,7 @@ class References:
             except graphlib.CycleError as error:
                 # Python lists each node before the one that depends on it.
                 circle = list(reversed(error.args[1]))[:-1]
-                start = min(range(len(circle)), key=lambda index: self.written.index(circle[index]))
+                start = min(range(len(circle)), key=lambda index: self._order[circle[index]])
                 circle = circle[start:] + circle[:start]
                 self._circle(circle)
                 graph[circle[0]].discard(circle[1])
@@ -248,31 +198,18 @@ class References:
                 return
 
     def _circle(self, circle: list[str]) -> None:
-        path = " -> ".join([*circle, circle[0]])
+        path = " -> ".join(_name(stage) for stage in [*circle, circle[0]])
         place, expression = self.links.first[circle[0], circle[1]]
-        offset, width = _where(expression, circle[1]) if expression is not None else (0, len(circle[1]))
+        offset, width = _where(expression, _name(circle[1])) if expression is not None else (0, len(_name(circle[1])))
         problem = place.document.problem(
             place.path, f"a circle: {path}", "each waits for the next", offset=place.offset + offset, width=width
         )
         self.reading.keep(problem)
 
 
-class _Layered(dict[str, Type]):
-    """The names of a place above those of all stages, which are shared by all places."""
-
-    def __init__(self, below: Mapping[str, Type], above: Mapping[str, Type]) -> None:
-        super().__init__(above)
-        self._below = below
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self._below
-
-    def __missing__(self, name: str) -> Type:
-        return self._below[name]
-
-    def __iter__(self) -> Any:
-        yield from super().__iter__()
-        yield from self._below
+def _name(stage: str) -> str:
+    """Return the name of a stage by its id."""
+    return stage.rpartition("/")[2]
 
 
 def _placed(place: Place, error: ExpressionError, *, warning: bool = False) -> Problem:

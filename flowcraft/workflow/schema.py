@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,7 +78,14 @@ class Plugin:
     options: Value
 
 
-Body = Prompt | Run | Uses | Plugin
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Several stages in place, which see the names around them."""
+
+    stages: Mapping[str, Stage]
+
+
+Body = Prompt | Run | Uses | Group | Plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +96,21 @@ class Stage:
     ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
     mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``output`` is the type that was written,
     ``value`` the type of what the stage gives to others (a list with ``each``). ``strategy`` and ``confidence`` are None where
-    settings decide.
+    settings decide. ``until`` and ``max`` are both there or neither. ``at`` is where the stage stands in its file.
     """
 
     name: str
     key: str
     body: Body
+    at: tuple[str | int, ...] = field(default=(), compare=False)
     with_: Mapping[str, Value] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     when: Expression | None = None
     when_per_element: bool = False
     each: Expression | tuple[Value, ...] | None = None
     parallel: int | Template = 1
+    until: Expression | None = None
+    max: int | Template | None = None
     model: str | Template | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
     strategy: str | None = None
@@ -122,7 +132,8 @@ class Workflow:
 
     ``folder`` is the folder of the file, absolute; ``files`` holds every file that was read for it (itself, ``uses``, template
     files, ``file('...')``), by absolute path: the snapshot that a run keeps. ``outputs`` is None where the file has none;
-    ``result`` is the type of what a run returns. ``warnings`` are those that the file alone gives cause for.
+    ``result`` is the type of what a run returns. ``finally_`` are the stages that run last.
+    ``warnings`` are those that the file alone gives cause for.
     """
 
     name: str
@@ -136,6 +147,7 @@ class Workflow:
     budget: Mapping[str, Any] = field(default_factory=dict)
     default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)
+    finally_: Mapping[str, Stage] = field(default_factory=dict)
     outputs: Mapping[str, Value] | None = None
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     result: Type = ANY
@@ -147,3 +159,15 @@ class Workflow:
         """The stages that no other stage mentions or needs, in file order: what is returned without ``outputs``."""
         used = {name for stage in self.stages.values() for name in stage.depends}
         return tuple(name for name in self.stages if name not in used)
+
+    @property
+    def every_stage(self) -> tuple[Stage, ...]:
+        """All stages, those of groups and of ``finally`` among them, in the order of the file."""
+        return tuple(_all((*self.stages.values(), *self.finally_.values())))
+
+
+def _all(stages: Iterable[Stage]) -> Iterator[Stage]:
+    for stage in stages:
+        yield stage
+        if isinstance(stage.body, Group):
+            yield from _all(stage.body.stages.values())

@@ -14,6 +14,7 @@ from flowcraft.workflow.words import JUDGE_KEYS, STRATEGIES
 
 MOST_PARALLEL = 10_000
 MOST_RETRIES = 1_000
+MOST_TRIES = 1_000
 
 _NUMBER, _WHOLE, _TEXT = ("number",), ("integer",), ("string",)
 
@@ -54,6 +55,7 @@ class StageSettings:
     timeout: float | Template | None = None
     retry: Retry | None = None
     parallel: int | Template | None = None
+    max: int | Template | None = None
     strategy: str | None = None
     judge: Judge | None = None
     confidence: float | None = None
@@ -71,6 +73,7 @@ def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: 
         timeout=_timeout(reading, *given("timeout"), stage) if "timeout" in data else None,
         retry=_retry(reading, *given("retry")) if "retry" in data else None,
         parallel=_parallel(reading, *given("parallel"), stage) if "parallel" in data else None,
+        max=_max(reading, *given("max"), stage) if "max" in data else None,
         strategy=_strategy(reading, *given("strategy")) if "strategy" in data else None,
         judge=_judge(reading, *given("judge"), stage) if "judge" in data else None,
         confidence=_confidence(reading, *given("confidence")) if "confidence" in data else None,
@@ -114,12 +117,12 @@ def _confidence(reading: Reading, path: Path, data: Any) -> float | None:
     return None
 
 
-def check_judge(reading: Reading, path: Path, settings: StageSettings) -> None:
-    """Refuse a judge that would have nothing to judge by what the file says."""
-    judged = settings.strategy not in ("single", "hedge") or settings.confidence is not None
+def check_judge(reading: Reading, path: Path, settings: StageSettings, *, tries: bool = False) -> None:
+    """Refuse a judge that would have nothing to judge by what the file says; ``tries``: the stage has ``until``."""
+    judged = tries or settings.strategy not in ("single", "hedge") or settings.confidence is not None
     if settings.judge is not None and not judged:
         message = f"'judge' has nothing to choose from with strategy {settings.strategy}"
-        reading.problem((*path, "judge"), message, "it goes with strategy: best_of_two", key=True)
+        reading.problem((*path, "judge"), message, "it goes with strategy: best_of_two, or with 'until'", key=True)
 
 
 def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Template | None:
@@ -177,6 +180,12 @@ def _parallel(reading: Reading, path: Path, data: Any, stage: str) -> int | Temp
     if _has_template(data):
         return _whole(reading, path, data, "parallel", stage)
     return reading.whole_number(path, data, "'parallel'", 1, MOST_PARALLEL)
+
+
+def _max(reading: Reading, path: Path, data: Any, stage: str) -> int | Template | None:
+    if _has_template(data):
+        return _whole(reading, path, data, "max", stage)
+    return reading.whole_number(path, data, "'max'", 1, MOST_TRIES)
 
 
 def _whole(reading: Reading, path: Path, data: str, key: str, stage: str) -> Template | None:

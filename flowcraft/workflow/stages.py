@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import did_you_mean, listed, nearest
-from flowcraft.workflow.expressions import Constant, Expression
+from flowcraft.workflow.drafts import FINALLY, Block, Draft
+from flowcraft.workflow.flow import check_pairs, read_flow
 from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
-from flowcraft.workflow.schema import Body, Plugin, Prompt, Retry, Run, Stage, Uses, Value, Workflow
+from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Uses, Value, Workflow
 from flowcraft.workflow.signatures import Signature
 from flowcraft.workflow.stage_settings import StageSettings, check_judge, read_settings
 from flowcraft.workflow.template import Template
@@ -36,27 +36,6 @@ UNKNOWN_WORKFLOW = cast("Workflow", None)
 """Stands in ``Uses`` until all files are read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A stage as far as it can be read alone: who it depends on and what it gives is found out later.
-
-    ``uses`` is the absolute path of the other workflow, ``signature`` that of the function.
-    """
-
-    name: str
-    key: str
-    body: Body
-    settings: StageSettings
-    with_: Mapping[str, Value] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    when: Expression | None = None
-    each: Expression | tuple[Value, ...] | None = None
-    output: Type | None = None
-    on_error: str = "fail"
-    uses: str = ""
-    signature: Signature | None = None
-
-
 class StageReader:
     """Reads stages. ``signature`` finds a function, ``workflow`` another file; both keep their own problems."""
 
@@ -75,50 +54,74 @@ class StageReader:
         self.signature = signature
         self.workflow = workflow
 
-    def all(self, data: Any) -> dict[str, Draft]:
+    def all(self, data: Any) -> Block:
         """Read the section ``stages``."""
-        if data is None or data == {}:
-            self.reading.problem(("stages",), "a workflow needs 'stages'", "add: stages: {name: {prompt: ...}}", key=True)
+        hint = "add: stages: {name: {prompt: ...}}"
+        return self.block(("stages",), data, ("a workflow needs 'stages'", hint))
+
+    def last(self, data: Any, main: Block) -> Block:
+        """Read the section ``finally``, whose stages see all others."""
+        return self.block((FINALLY,), data or {}, None, around=main)
+
+    def block(
+        self, path: Path, data: Any, missing: tuple[str, str] | None, *, owner: str = "", around: Block | None = None
+    ) -> Block:
+        """Read stages that stand together; ``missing`` is what is said, and advised, where there are none."""
+        if missing is not None and (data is None or data == {}):
+            self.reading.problem(path, *missing, key=True)
         elif not isinstance(data, Mapping):
             hint = "write name: {...}, without '- '" if isinstance(data, list) else ""
-            self.reading.problem(("stages",), f"'stages' must be a mapping of names, not {plain_kind(data)}", hint)
-            return {}
-        drafts = {}
-        for name, written in (data or {}).items():
-            check_name(self.reading, ("stages", name), name, "a stage")
-            draft = self.stage(name, written)
+            self.reading.problem(path, f"'{path[-1]}' must be a mapping of names, not {plain_kind(data)}", hint)
+            return Block(path=path, owner=owner, around=around)
+        prefix = f"{owner}/" if owner else f"{FINALLY}/" if path == (FINALLY,) else ""
+        written = data or {}
+        block = Block(path=path, ids={name: f"{prefix}{name}" for name in written}, owner=owner, around=around)
+        for name, part in written.items():
+            if check_name(self.reading, (*path, name), name, "a stage") and _stands_around(name, around):
+                message = f"'{name}' is the name of a stage around this one already"
+                self.reading.problem((*path, name), message, "inner names may not repeat those around them", key=True)
+            draft = self.stage(block, name, part)
             if draft is not None:
-                drafts[name] = draft
-        return drafts
+                block.drafts[name] = draft
+        return block
 
-    def stage(self, name: str, data: Any) -> Draft | None:
+    def stage(self, block: Block, name: str, data: Any) -> Draft | None:
         """Read one stage; None where it has no body that can be read."""
-        path: Path = ("stages", name)
+        path, known_as = (*block.path, name), block.ids[name]
         if not isinstance(data, Mapping):
             hint = f"write {name}: {{prompt: ...}}"
             self.reading.problem(path, f"a stage must be a mapping of keys, not {plain_kind(data)}", hint, key=data is None)
             return None
         key = self.body_key(path, data)
         self.check_keys(path, data, key)
-        settings = read_settings(self.reading, path, self.taken(data, key), name)
-        draft = self.body(path, key, data, name) if key else None
-        flow = self.flow(path, data, name)
+        settings = read_settings(self.reading, path, self.taken(data, key), known_as)
+        inner = self.inner(path, data, block, known_as) if key == "stages" else None
+        draft = self.body(path, key, data, known_as) if key else None
+        flow = read_flow(self.reading, path, data, known_as)
         if draft is None:
             return None
         body, uses, signature = draft
         completed = self.with_defaults(settings, key, flow["each"] is not None)
-        check_judge(self.reading, path, completed)
+        check_judge(self.reading, path, completed, tries="until" in data)
         return Draft(
+            id=known_as,
             name=name,
+            path=path,
             key=key,
             body=body,
             settings=completed,
-            with_=self.arguments(path, data, name) if takes("with", key, self.takes) else {},
+            with_=self.arguments(path, data, known_as) if takes("with", key, self.takes) else {},
             output=self.output(path, data, key),
             uses=uses,
             signature=signature,
+            inner=inner,
             **flow,
         )
+
+    def inner(self, path: Path, data: Mapping[str, Any], block: Block, owner: str) -> Block:
+        """Read the stages of a group."""
+        missing = ("a group needs stages", "write stages: {name: {prompt: ...}}")
+        return self.block((*path, "stages"), data["stages"], missing, owner=owner, around=block)
 
     def body_key(self, path: Path, data: Mapping[str, Any]) -> str:
         """Return the key of the stage's body, empty where there is not exactly one."""
@@ -150,16 +153,17 @@ class StageReader:
                 hint = FOREIGN_STAGE_KEYS.get(key.lower()) or did_you_mean(key, known)
                 hint = hint or f"the keys are: {listed([*BODIES, *self.bodies, *STAGE_KEYS], 40)}"
                 self.reading.problem(at, f"unknown key '{key}' in a stage", hint, key=True)
-            elif body and not takes(key, body, self.takes):
+            elif body and not takes(key, body, self.takes, data):
                 those = [name for name in (*BODIES, *self.bodies) if takes(key, name, self.takes)]
-                self.reading.problem(at, f"'{body}' takes no '{key}'", f"these do: {listed(those)}", key=True)
-        if "parallel" in data and "each" not in data:
-            hint = "it says how many elements at a time"
-            self.reading.problem((*path, "parallel"), "'parallel' without 'each'", hint, key=True)
+                hint = f"these do: {listed(those)}" + ("; any body does with 'until'" if key == "judge" else "")
+                self.reading.problem(at, f"'{body}' takes no '{key}'", hint, key=True)
+        check_pairs(self.reading, path, data)
 
     def taken(self, data: Mapping[str, Any], body: str) -> Mapping[str, Any]:
         """Return the settings that the body takes: what it does not take was refused already."""
-        return {key: part for key, part in data.items() if key in STAGE_KEYS and (not body or takes(key, body, self.takes))}
+        return {
+            key: part for key, part in data.items() if key in STAGE_KEYS and (not body or takes(key, body, self.takes, data))
+        }
 
     def with_defaults(self, own: StageSettings, body: str, many: bool) -> StageSettings:
         """Return the stage's settings, completed by the file's defaults as far as the body takes them.
@@ -168,68 +172,18 @@ class StageReader:
         """
         defaults = self.header.defaults
         params = takes("params", body, self.takes)
-        timed = body != "uses"
+        timed = body not in ("uses", "stages")
         return StageSettings(
             model=own.model,
             params=_completed(own.params, defaults.params) if params else {},
             timeout=own.timeout if own.timeout is not None or not timed else defaults.timeout,
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,
+            max=own.max,
             strategy=own.strategy or (defaults.strategy if takes("strategy", body, self.takes) else None),
             judge=own.judge,
             confidence=own.confidence,
         )
-
-    def flow(self, path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
-        """Read the keys that say when and how often."""
-        on_error = data.get("on_error", "fail")
-        if on_error not in ("fail", "continue"):
-            hint = did_you_mean(str(on_error), ("fail", "continue"))
-            self.reading.problem((*path, "on_error"), "'on_error' must be fail or continue", hint)
-        return {
-            "needs": self.needs((*path, "needs"), data.get("needs")),
-            "when": self.when((*path, "when"), data["when"], name) if "when" in data else None,
-            "each": self.each((*path, "each"), data["each"], name) if "each" in data else None,
-            "on_error": on_error,
-        }
-
-    def needs(self, path: Path, data: Any) -> tuple[str, ...]:
-        """Read ``needs``; whether the stages exist is checked when all are known."""
-        if data is None:
-            return ()
-        if not isinstance(data, list):
-            self.reading.problem(path, f"'needs' must be a list of stages, not {plain_kind(data)}", f"write needs: [{data}]")
-            return ()
-        names = []
-        for index, name in enumerate(data):
-            if not isinstance(name, str):
-                self.reading.problem((*path, index), f"'needs' holds names of stages, not {plain_kind(name)}")
-            elif name in names:
-                self.reading.problem((*path, index), f"'{name}' stands twice")
-            else:
-                names.append(name)
-        return tuple(names)
-
-    def when(self, path: Path, data: Any, name: str) -> Expression | None:
-        """Read a condition: an expression, or a YAML boolean, number, null or list."""
-        if isinstance(data, str):
-            return self.reading.expression(path, data, "when", name)
-        if isinstance(data, Mapping):
-            self.reading.problem(path, "'when' must be an expression, not a mapping", "put it in quotes")
-            return None
-        place = self.reading.document.position(path)
-        return Expression(text=str(data), root=Constant(constant=data), position=place)
-
-    def each(self, path: Path, data: Any, name: str) -> Expression | tuple[Value, ...] | None:
-        """Read a list, or an expression that gives one."""
-        if isinstance(data, list):
-            return tuple(self.reading.value((*path, index), part, "each", name) for index, part in enumerate(data))
-        if isinstance(data, str):
-            return self.reading.expression(path, data, "each", name)
-        if data is None:
-            return ()
-        self.reading.problem(path, f"'each' must be a list or an expression, not {plain_kind(data)}")
-        return None
 
     def output(self, path: Path, data: Mapping[str, Any], body: str) -> Type | None:
         """Read the type of the result."""
@@ -250,6 +204,8 @@ class StageReader:
             return self.prompt(path, data, name)
         if key == "run":
             return self.run(at, data[key])
+        if key == "stages":
+            return Group(stages={}), "", None
         if key == "uses":
             target = self.reading.plain(at, data[key], "'uses'")
             absolute = self.workflow(at, target) if target else ""
@@ -286,33 +242,8 @@ class StageReader:
         return Run(target=target, module=found[1], function=found[2]), "", signature
 
 
-def finished(draft: Draft, *, depends: tuple[str, ...], mentions: frozenset[str], value: Type, reading: Reading) -> Stage:
-    """Return the stage of a draft, now that all else is known."""
-    when = draft.when
-    return Stage(
-        name=draft.name,
-        key=draft.key,
-        body=draft.body,
-        with_=draft.with_,
-        needs=draft.needs,
-        when=when,
-        when_per_element=when is not None and bool(when.names & {"item", "index"}),
-        each=draft.each,
-        parallel=draft.settings.parallel if draft.settings.parallel is not None else 1,
-        model=draft.settings.model,
-        params=draft.settings.params,
-        strategy=draft.settings.strategy,
-        judge=draft.settings.judge,
-        confidence=draft.settings.confidence,
-        output=draft.output,
-        value=value,
-        timeout=draft.settings.timeout,
-        retry=draft.settings.retry or Retry(),
-        on_error="continue" if draft.on_error == "continue" else "fail",
-        depends=depends,
-        mentions_run="run" in mentions,
-        position=reading.document.position(("stages", draft.name), key=True),
-    )
+def _stands_around(name: str, block: Block | None) -> bool:
+    return block is not None and (name in block.ids or _stands_around(name, block.around))
 
 
 def _completed(own: Mapping[str, Value], defaults: Mapping[str, Value]) -> Mapping[str, Value]:

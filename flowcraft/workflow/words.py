@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from flowcraft.workflow.expressions import FUNCTIONS
@@ -116,8 +116,13 @@ FOREIGN_STAGE_KEYS: Mapping[str, str] = {
 """Words of other tools, and how the same is said here."""
 
 
-def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]]) -> bool:
-    """Say whether ``body`` takes the stage key ``key``; ``plugin_takes`` says it for plugins' bodies."""
+def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]], beside: Collection[str] = ()) -> bool:
+    """Say whether ``body`` takes the stage key ``key``; ``plugin_takes`` says it for plugins' bodies.
+
+    ``beside`` are the other keys of the stage: with ``until``, every body takes a ``judge``.
+    """
+    if key == "judge" and "until" in beside:
+        return True
     bodies = STAGE_KEYS[key].bodies
     if bodies is None:
         return True

@@ -87,7 +87,7 @@ def test_a_judge_needs_something_to_judge(folder, keys, refused):
 
     if refused:
         (problem,) = folder.problems(text)
-        assert problem.hint == "it goes with strategy: best_of_two"
+        assert problem.hint == "it goes with strategy: best_of_two, or with 'until'"
     else:
         assert folder.load(text).stages["a"].judge is not None
 
