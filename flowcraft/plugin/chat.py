@@ -41,7 +41,8 @@ class Scope:
     ``prefer`` and ``avoid`` hold ``provider:model`` ids; of those in ``passed`` no skip is told. ``so_far`` is what the
     reader of a stream has already, from where the model is to go on. ``check`` is given every answer before it is written
     down: it returns the answer, with its value in ``parsed``, or raises InvalidOutput. ``lost`` says, when a stream is
-    closed early, whether that is because another model answered first.
+    closed early, whether that is because another model answered first; ``held`` is told when this attempt begins to wait for
+    a limit (True) and when that is over.
     """
 
     deadline: float | None = None
@@ -60,6 +61,7 @@ class Scope:
     budget: Mapping[str, float] = field(default_factory=dict)
     check: Callable[[ChatResponse], ChatResponse] | None = None
     lost: Callable[[], bool] | None = None
+    held: Callable[[bool], None] | None = None
     ledger: list[Attempt] = field(default_factory=list)
 
 

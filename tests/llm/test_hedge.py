@@ -11,7 +11,7 @@ import pytest
 
 from flowcraft.errors import AuthenticationFailed, BudgetExceeded, ChainExhausted, ContextTooLong, ProviderUnavailable
 from flowcraft.llm.ports import LOST
-from flowcraft.llm.rules import BudgetRules, HedgeRules
+from flowcraft.llm.rules import BudgetRules, HedgeRules, LimitRules
 from flowcraft.llm.statistics import percentile
 from flowcraft.plugin import ChatRequest, ChatResponse, Price, TextDelta, Usage, collect
 
@@ -64,6 +64,30 @@ async def test_one_that_answers_in_its_time_is_asked_alone(staged: Any, acts: An
     response = await stage.chain.chat("hi")
     assert stage.outcomes(response.attempts) == [("a", "ok")]
     assert response.extra["strategy"] == UNTOUCHED
+
+
+async def test_who_waits_for_a_limit_is_not_late(staged: Any, acts: Any) -> None:
+    limits = {"a": LimitRules(requests_per_minute=6)}
+    scripts = {"a": [acts.slow(0.5, "hello")], "b": ["no"]}
+    stage = await learned(staged, acts, scripts, limits=limits, clock=asyncio.get_running_loop().time)
+    for waited in (0.0, 10.0):
+        began = now()
+        response = await stage.chain.chat("hi")
+        assert response.extra["strategy"] == UNTOUCHED
+        assert [(told.model, told.outcome) for told in response.attempts] == [("a", "ok")]
+        assert now() - began == pytest.approx(max(waited - 0.5, 0) + 0.5, abs=0.1)
+
+
+async def test_who_waited_for_a_limit_is_late_behind_it(staged: Any, acts: Any) -> None:
+    limits = {"a": LimitRules(requests_per_minute=6)}
+    scripts = {"a": [acts.slow(0.5, "hello"), acts.slow(60, "late")], "b": ["hello"]}
+    stage = await learned(staged, acts, scripts, limits=limits, clock=asyncio.get_running_loop().time)
+    await stage.chain.chat("hi")
+    began = now()
+    response = await stage.chain.chat("hi")
+    assert stage.outcomes(response.attempts) == [("b", "ok"), ("a", "cancelled")]
+    assert now() - began == pytest.approx(9.5 + 1, abs=0.1)
+    assert response.attempts[1].seconds == pytest.approx(1, abs=0.1)
 
 
 async def test_one_that_is_late_wins_if_it_answers_first(staged: Any, acts: Any) -> None:

@@ -50,8 +50,9 @@ class Hedge:
     """Asks links in turn like Fallback, and does not wait for one that is late: the next runs beside it.
 
     A model is late when it has not answered, or begun its stream, by the time in which 95 % of its calls do; one of which
-    too little is known never is. At most ``max_share`` of the answers get a second call that way. As soon as a model
-    produces content the others are cancelled, and their connections are closed before that content is passed on.
+    too little is known never is, and the time that a call waits for its model's limits is not counted. At most ``max_share``
+    of the answers get a second call that way. As soon as a model produces content the others are cancelled, and their
+    connections are closed before that content is passed on.
     """
 
     def __init__(self, lineup: Lineup, statistics: Statistics, budget: HedgeBudget, max_share: float) -> None:
@@ -96,11 +97,21 @@ class Hedge:
 class _Runner:
     """One call of a race. ``lost`` says that another had the answer first."""
 
-    __slots__ = ("lost", "step")
+    __slots__ = ("_began", "_held", "_loop", "lost", "step")
 
     def __init__(self, step: Step) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._held: float | None = None
         self.lost = False
-        self.step = step._replace(request=rescoped(step.request, lost=lambda: self.lost))
+        self.step = step._replace(request=rescoped(step.request, lost=lambda: self.lost, held=self._hold))
+
+    def began(self) -> float:
+        """Return when the call began, or would have without the time that limits held it back."""
+        return self._began if self._held is None else self._began + self._loop.time() - self._held
+
+    def _hold(self, held: bool) -> None:
+        self._began, self._held = self.began(), self._loop.time() if held else None
 
 
 class _Race(Generic[R]):
@@ -122,6 +133,7 @@ class _Race(Generic[R]):
         self._running: dict[asyncio.Task[R], _Runner] = {}
         self._newest: asyncio.Task[R] | None = None
         self._late: float | None = None
+        self._after = 0.0
         self.hedged = False
         self.lost: list[str] = []
 
@@ -148,7 +160,7 @@ class _Race(Generic[R]):
         runner = _Runner(step)
         loop = asyncio.get_running_loop()
         after = None if self._budget is None else self._late_after(step)
-        self._late = None if after is None else loop.time() + after
+        self._after, self._late = after or 0.0, None if after is None else loop.time() + after
         self._newest = loop.create_task(_asked(self._ask, runner.step))
         self._running[self._newest] = runner
 
@@ -160,7 +172,16 @@ class _Race(Generic[R]):
                 await asyncio.wait(self._running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if ended := [task for task in self._running if task.done()]:
                 return ended
-            self._hedge()
+            if not self._held_back():
+                self._hedge()
+
+    def _held_back(self) -> bool:
+        """Say whether the newest call is late only because it had to wait, and if so, look again when it may be."""
+        runner = self._running.get(self._newest) if self._newest is not None else None
+        if runner is None:
+            return False
+        self._late = runner.began() + self._after
+        return self._late > asyncio.get_running_loop().time()
 
     def _hedge(self) -> None:
         """Ask the next model beside those that run, if there is one that may be asked."""

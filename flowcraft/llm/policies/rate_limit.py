@@ -50,7 +50,14 @@ class RateLimit:
 
     async def _enter(self, request: ChatRequest) -> Entry:
         tokens = expected_usage(request, self._info).total if self._gate.counts_tokens else 0
-        return await self._gate.enter(tokens, request.scope)
+        tell = request.scope.held
+        if tell is None:
+            return await self._gate.enter(tokens, request.scope)
+        tell(True)
+        try:
+            return await self._gate.enter(tokens, request.scope)
+        finally:
+            tell(False)
 
     async def _leave(self, entry: Entry, own: Sequence[Attempt], scope: Scope) -> None:
         scope.ledger.extend(own)
