@@ -138,6 +138,30 @@ def test_stages_are_answered_as_well_as_they_ask_for(work, server):
         )
 
 
+def test_losers_samples_and_judges_are_in_the_sum_of_the_run(work):
+    page = json.loads((work.path / "settings.yaml").read_text("utf-8"))
+    for model in page["providers"]["local"]["models"].values():
+        model["price"] = {"input": 2, "output": 2}
+    work.write("settings.yaml", json.dumps(page))
+
+    ended = work.flowcraft("run", "flow.yaml", "-i", "diff=a change", "--json")
+
+    assert ended.code == 0, ended.err
+    with sqlite3.connect(work.database) as connection:
+        rows = connection.execute("SELECT stage, model, role, input + output, usd FROM attempts").fetchall()
+    assert sorted((model, role) for stage, model, role, _, _ in rows if stage == "report") == [
+        ("one", "primary"),
+        ("two", "primary"),
+        ("wise", "judge"),
+        ("wise", "judge"),
+    ]
+    assert len(rows) == 10
+    assert all(usd == pytest.approx(2e-6 * tokens) and tokens > 0 for _, _, _, tokens, usd in rows)
+    assert ended.json["usd"] == pytest.approx(sum(usd for *_, usd in rows))
+    for name, stage in ended.json["stages"].items():
+        assert stage["tokens"] == sum(tokens for of, _, _, tokens, _ in rows if of == name)
+
+
 def test_a_resumed_run_neither_asks_nor_judges_again_and_knows_whose_answer_counted(work, server):
     (work.path / "go.txt").unlink()
     failed = work.flowcraft("run", "flow.yaml", "-i", "diff=a change")
