@@ -129,7 +129,9 @@ def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) ->
 def _cached(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     if not spec.policies.cache:
         return llm
-    chain = fingerprint_of(links, {"policies": spec.policies.written(), "require": sorted(spec.require)})
+    providers = {link.info.provider: shop.registry.config(link.info.provider) for link in links}
+    written = {"policies": spec.policies.written(), "require": sorted(spec.require), "providers": providers}
+    chain = fingerprint_of(links, written)
     redactor = shop.redactor.with_secrets(shop.registry.secrets)
     return Cache(llm, shop.answers, chain, spec.policies.cache, redactor)
 

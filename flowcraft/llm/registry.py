@@ -107,6 +107,11 @@ class Source:
             raise PluginError(f"provider {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The provider's settings: where its server is and what else may change its answers, but no key."""
+        return self._config.model_dump(exclude={KEY})
+
+    @property
     def secrets(self) -> frozenset[str]:
         """The keys that the provider was given, wherever they came from."""
         held = (value.get_secret_value() for value in dict(self._config).values() if isinstance(value, SecretStr))
@@ -222,6 +227,13 @@ class Registry:
             return self.source(name).market
         except (KeyError, PluginError, SettingsError):
             return Market()
+
+    def config(self, name: str) -> dict[str, Any]:
+        """Return the settings of the provider ``name`` without its key; empty where that provider cannot be used."""
+        try:
+            return self.source(name).config
+        except (KeyError, PluginError, SettingsError):
+            return {}
 
     def infos(self) -> list[ModelInfo]:
         """Return all models that settings and presets list, of providers that can be used."""

@@ -39,6 +39,18 @@ def test_kept_answers_outlive_the_manager(managed: Any) -> None:
     assert not asyncio.run(ask())
 
 
+def test_answers_of_another_server_are_not_given(managed: Any) -> None:
+    async def ask(config: str) -> tuple[str, bool]:
+        text = f"providers: {{echo: {{{config}}}}}\nllm: {{default_model: 'echo:one', cache: 1h}}"
+        async with managed(text) as models:
+            response = await models.llm().chat("hi")
+            return response.text, response.cached
+
+    here, there = "one: hi", "there one: hi"
+    answers = [asyncio.run(ask(config)) for config in ("", "prefix: 'there '", "prefix: 'there ', api_key: k", "api_key: k")]
+    assert answers == [(here, False), (there, False), (there, True), (here, True)]
+
+
 @pytest.mark.parametrize("name", ["one", "echo:one", "quick", "echo"])
 def test_a_limit_may_name_a_model_in_any_way(managed: Any, name: str) -> None:
     limits = f"limits: {{'{name}': {{requests_per_minute: 1}}}}"
