@@ -35,7 +35,7 @@ from flowcraft.llm.policies.turn import Lineup
 from flowcraft.llm.ports import JUDGE, SpendingStore, Want
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
-from flowcraft.llm.rules import Models, Policies
+from flowcraft.llm.rules import LimitRules, Models, Policies
 from flowcraft.llm.scoring import Scorer
 from flowcraft.llm.statistics import Statistics
 from flowcraft.llm.stores import MemorySpending
@@ -327,17 +327,23 @@ def _link(found: Found, role: str, name: str, spec: ChainSpec, shop: Workshop, m
 
 
 def _wants(info: ModelInfo, name: str, spec: ChainSpec, shop: Workshop) -> tuple[Want, ...]:
-    """Return the limits of a model that the chain calls ``name``: its own, and those of all models of its provider."""
+    """Return the limits of a model that the chain calls ``name``: its own, and those of all models of its provider.
+
+    Where several names of it are limited, the least of each holds.
+    """
     names = {info.id, info.model, name, shop.registry.meant(name)} if not info.offline else set()
-    found: dict[str, Want] = {}
+    found: dict[str, LimitRules] = {}
     for limited, rules in spec.policies.limits.items():
         of_provider = limited == info.provider and not info.offline
         if of_provider or limited in names or shop.registry.meant(limited) in names:
             whose = info.provider if of_provider else info.id
-            found[whose] = Want(
-                name=whose,
-                requests=pace(rules.requests_per_minute),
-                tokens=pace(rules.tokens_per_minute),
-                concurrent=rules.concurrent,
-            )
-    return tuple(found.values())
+            found[whose] = rules.least(found.get(whose, rules))
+    return tuple(
+        Want(
+            name=whose,
+            requests=pace(rules.requests_per_minute),
+            tokens=pace(rules.tokens_per_minute),
+            concurrent=rules.concurrent,
+        )
+        for whose, rules in found.items()
+    )

@@ -75,6 +75,11 @@ class LimitRules:
     tokens_per_minute: int | None = None
     concurrent: int | None = None
 
+    def least(self, other: LimitRules) -> LimitRules:
+        """Return the smaller one of each limit."""
+        both = {name: (getattr(self, name), getattr(other, name)) for name in self.__slots__}
+        return LimitRules(**{name: min((one for one in pair if one is not None), default=None) for name, pair in both.items()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:

@@ -228,6 +228,15 @@ async def test_a_call_that_was_never_made_is_given_back(staged: Any) -> None:
     assert asyncio.get_running_loop().time() - began <= 10
 
 
+@pytest.mark.parametrize("names", [("a", "fake:a"), ("fake:a", "a")])
+async def test_of_a_model_that_is_limited_under_several_names_the_least_holds(staged: Any, names: tuple[str, str]) -> None:
+    rules = [LimitRules(requests_per_minute=60), LimitRules(requests_per_minute=1, concurrent=2)]
+    stage = staged({"a": [ANSWER]}, clock=ticking(), limits=dict(zip(names, rules, strict=True)), deadline=40)
+    await stage.chain.chat("first")
+    with pytest.raises(ChainExhausted, match="the limit of fake:a is reached"):
+        await stage.chain.chat("second")
+
+
 async def test_a_limit_of_a_provider_is_shared_by_its_models(staged: Any) -> None:
     stage = staged(
         {"a": [ANSWER], "b": ["from b"]}, clock=ticking(), limits={"fake": LimitRules(requests_per_minute=1)}, deadline=40
