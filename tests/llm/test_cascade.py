@@ -600,6 +600,35 @@ async def test_a_request_without_a_scope_of_its_own_can_be_cascaded(cascade):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("strategy", ["best_of_two", "cascade"])
+async def test_wherever_it_is_cancelled_nothing_runs_on_and_every_call_is_told(cascade, acts, strategy, streamed):
+    async def answered(stage) -> ChatResponse:
+        return (await events_of(stage.chain.stream("hi")))[-1].response if streamed else await stage.chain.chat("hi")
+
+    for steps in range(1, 200):
+        one, two = acts.slow(0, "one"), acts.slow(0, "two")
+        judged = acts.slow(0, '{"reason": "so", "winner": "A", "score": 0.1}')
+        stage = cascade(
+            {"cheap": [one, two], "small": [two], "judge": [judged], "dear": [acts.slow(0, "dear")]},
+            models=[("primary", "cheap"), ("primary", "small"), ("duplicate", "judge")],
+            strategy=strategy,
+            confidence=0.8,
+        )
+        task = asyncio.ensure_future(answered(stage))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.done():
+            break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert [record.attempt.model for record in stage.sink.records] == asked(stage)
+    assert task.result().text == "dear"
+    assert steps > 3
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 async def test_whatever_fails_there_is_an_answer_in_time_while_a_model_is_healthy(cascade, acts, streamed):
     """Random faults, seeded: an answer whenever one of the models is healthy, never past the deadline, no call twice over."""
     random = Random(4)
