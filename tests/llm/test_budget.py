@@ -176,6 +176,23 @@ async def test_a_stream_is_settled_when_it_ends_and_when_it_is_closed_early(stag
     assert 0 < cancelled.usage.total < 100
 
 
+async def test_a_call_over_midnight_is_settled_on_the_day_on_which_it_began(staged: Any, acts: Any) -> None:
+    stores, loop = Stores(), asyncio.get_running_loop()
+    midnight = 1_700_006_400.0
+    rules = BudgetRules(tokens_per_day=2_000, calls_per_key=1)
+    stage = staged(
+        {"a": [acts.slow(10, ANSWER)]},
+        infos={"a": MODEL},
+        stores=stores,
+        budget=rules,
+        clock=lambda: midnight - 5 + loop.time(),
+    )
+    await asyncio.gather(stage.chain.chat(asked(key="ann")), asyncio.sleep(6))
+    assert spent(stores) == {(DAY, "tokens"): 150, ("key:ann:2023-11-14", "calls"): 1}
+    await stage.chain.chat(asked(key="ann"))
+    assert spent(stores)["day:2023-11-15", "tokens"] == 150
+
+
 async def test_a_call_that_is_cancelled_is_settled(staged: Any, acts: Any) -> None:
     stores = Stores()
     stage = staged({"a": [acts.hang]}, infos={"a": MODEL}, stores=stores, budget=BudgetRules(tokens_per_day=100_000))

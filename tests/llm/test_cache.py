@@ -219,6 +219,18 @@ async def test_nobody_waits_for_another_past_his_own_deadline(staged: Any, acts:
     assert (await first).text == "late"
 
 
+async def test_who_had_less_time_takes_no_answer_from_those_who_have_more(staged: Any, acts: Any) -> None:
+    stage = staged({"a": [acts.slow(30, "slow answer")]}, cache=60.0, deadline=100, timeout=100)
+    hurried = ChatRequest(messages=(Message.user("hi"),), scope=Scope(deadline=10))
+    first = asyncio.create_task(stage.chain.chat(hurried))
+    await asyncio.sleep(1)
+    others = [asyncio.create_task(stage.chain.chat("hi")) for _ in range(3)]
+    with pytest.raises(ChainExhausted, match="no answer within 10 s"):
+        await first
+    assert {answer.text for answer in await asyncio.gather(*others)} == {"slow answer"}
+    assert asyncio.get_running_loop().time() == pytest.approx(40, abs=0.1)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
