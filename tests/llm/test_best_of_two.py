@@ -16,6 +16,7 @@ from flowcraft.errors import (
     BudgetExceeded,
     CapabilityMissing,
     ChainExhausted,
+    ProviderTimeout,
     ProviderUnavailable,
 )
 from flowcraft.llm.judging import answer_text, question_text
@@ -281,6 +282,14 @@ async def test_a_contestant_is_tried_again_like_any_link(contest: Any) -> None:
     response = await stage.chain.chat("which?")
     assert response.model == "b"
     assert [outcome for _, model, outcome in calls(response) if model == "b"] == ["ProviderUnavailable", "ok"]
+
+
+@pytest.mark.parametrize("model", ["b", "judge"])
+async def test_who_took_too_long_is_not_asked_again_while_there_is_another_answer(contest: Any, model: str) -> None:
+    stage = contest({model: [ProviderTimeout("408")]}, models=TWO[:3], retries=1)
+    response = await stage.chain.chat("which?")
+    assert response.model == "a"
+    assert [asked for asked, _ in stage.fake.asked] == ["a", "b"] + ["judge"] * 2 * (model == "judge")
 
 
 @pytest.mark.parametrize("streamed", [False, True])
