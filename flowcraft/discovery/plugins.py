@@ -154,9 +154,21 @@ class Plugins:
                 found[body.key], owners[body.key] = body, plugin
         return found
 
-    def tools(self) -> list[Tool | Callable[..., Any]]:
-        """Return the tools of all plugins, and the functions that are meant as such."""
-        return self._collect("flowcraft_tools", (Tool, Callable))
+    def tools(self, made: Callable[[Callable[..., Any]], Tool]) -> dict[str, Tool]:
+        """Return the tools by their names; ``made`` makes one of a function. Of two with one name the first stays."""
+        found: dict[str, Tool] = {}
+        owners: dict[str, Plugin] = {}
+        self._load_group(OTHERS)
+        for plugin in _once_each(self._plugins):
+            for offered in self._call(plugin, "flowcraft_tools", (Tool, Callable)):
+                outcome = guarded(partial(_as_tool, offered, made), self._limit)
+                if outcome.error:
+                    plugin.fail(f"tool {offered!r} cannot be used: {outcome.error}", outcome.traceback)
+                elif (name := outcome.value.spec.name) in found:
+                    plugin.note(f"tool {name!r} is offered by {owners[name].source} already")
+                else:
+                    found[name], owners[name] = outcome.value, plugin
+        return found
 
     def sinks(self) -> list[Callable[[Any], None]]:
         """Return the event sinks of all plugins."""
@@ -265,6 +277,10 @@ def _resolve(offered: str | type, kind: type[T]) -> type[T]:
     if not _is_subclass(found, kind):
         raise TypeError(f"{found!r} is no subclass of flowcraft.plugin.{kind.__name__}")
     return cast("type[T]", found)
+
+
+def _as_tool(offered: Tool | Callable[..., Any], made: Callable[[Callable[..., Any]], Tool]) -> Tool:
+    return offered if isinstance(offered, Tool) else made(offered)
 
 
 def _judge(offered: str | type) -> Judge:

@@ -82,13 +82,18 @@ class PieceBook:
         self._writer.add(Write(run=self.run, epoch=self.epoch, attempts=(row,)))
 
 
-class StagePieces:
-    """The pieces below one stage: what a body makes of its own parts."""
+async def _at_once() -> None:
+    pass
 
-    def __init__(self, book: PieceBook, path: str, suffix: str) -> None:
+
+class StagePieces:
+    """The pieces below one stage: what a body makes of its own parts. ``may_start`` is asked before each."""
+
+    def __init__(self, book: PieceBook, path: str, suffix: str, may_start: Callable[[], Awaitable[None]] = _at_once) -> None:
         self._book = book
         self._path = path
         self._suffix = suffix
+        self._may_start = may_start
 
     async def do(self, part: str, what: Any, body: Callable[[], Awaitable[Any]]) -> Any:
         """Return the recorded result at ``part``, or carry out ``body`` and record what it returns."""
@@ -98,6 +103,7 @@ class StagePieces:
         if known is not None and known.state == "done":
             self._book.check(known, wanted)
             return json.loads(known.result)
+        await self._may_start()
         begun = time.monotonic()
         value = await body()
         return await self._book.record(path, wanted, self._book.kept(path, value), seconds=time.monotonic() - begun)

@@ -213,13 +213,14 @@ class Quality:
     """How good an answer a stage wants, and how it is come by; what is None or empty is left to settings.
 
     ``rubric`` says by what the better answer is chosen, ``judge`` (a tier, an alias or a model) by whom; ``confidence`` is the
-    least confidence of an answer.
+    least confidence of an answer. With ``tools`` neither two answers nor a least confidence are wanted, whatever settings say.
     """
 
     strategy: str | None = None
     judge: str | None = None
     rubric: str = ""
     confidence: float | None = None
+    tools: bool = False
 
 
 class Models(Protocol):

@@ -37,7 +37,8 @@ class Options(TypedDict, total=False):
 
     ``judge`` holds ``model`` and ``criteria``; ``confidence`` is the least confidence of an answer (0 to 1); ``cache`` is a
     duration, 0 for none; ``continuation`` is what becomes of a stream that was cut. A ``confined``
-    chain asks no model but its own: it does not escalate, and nobody else judges.
+    chain asks no model but its own: it does not escalate, and nobody else judges. With ``tools`` it neither lets two models
+    answer nor asks again for lack of confidence, whatever the tier and settings say: a call of a tool is made once.
     """
 
     strategy: str | None
@@ -49,6 +50,7 @@ class Options(TypedDict, total=False):
     require: Iterable[str]
     allow: Iterable[str] | None
     confined: bool
+    tools: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Wish:
     require: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
     confined: bool = False
+    tools: bool = False
 
     @classmethod
     def of(cls, name: str | None, stage: str | None, task: str | None, options: Options) -> Wish:
@@ -88,6 +91,7 @@ class Wish:
             require=_capabilities(options.get("require", ())),
             allow=None if allow is None else frozenset(allow),
             confined=bool(options.get("confined")),
+            tools=bool(options.get("tools")),
         )
 
 
@@ -104,8 +108,10 @@ def policies_of(settings: Settings, tier: Tier | None, wish: Wish, escalation: M
     model = next((judge.model for judge in judges if judge.model), None)
     named = None if wish.confined else _judge_of(settings, model)
     strategy = wish.strategy or tier.strategy or llm.strategy
-    if strategy == "cascade" and wish.confined:
+    if (strategy == "cascade" and wish.confined) or (strategy == "best_of_two" and wish.tools):
         strategy = "single"
+    if wish.tools:
+        confidence = None
     # A cascade asks its cheap models once; elsewhere an answer that is not sure enough is asked for once more.
     tries = 1 if strategy == "cascade" else TRIES
     return Policies(

@@ -1,11 +1,11 @@
 """What to do, as data: workflow files, checked. Knows no model, no engine."""
 
-from flowcraft.workflow.check import Facts, check_workflow, environment_names
+from flowcraft.workflow.check import Facts, check_workflow, environment_names, plugin_tools
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.inputs import bind_inputs, parse_inputs
 from flowcraft.workflow.json_schema import workflow_schema
 from flowcraft.workflow.loader import load_workflow
-from flowcraft.workflow.schema import Input, Stage, Workflow
+from flowcraft.workflow.schema import Input, Prompt, Stage, Workflow
 from flowcraft.workflow.signatures import Signature, describe_function
 from flowcraft.workflow.start import check_start
 from flowcraft.workflow.template import Template, render_value
@@ -16,6 +16,7 @@ __all__ = [
     "ExpressionError",
     "Facts",
     "Input",
+    "Prompt",
     "Signature",
     "Stage",
     "Template",
@@ -29,6 +30,7 @@ __all__ = [
     "environment_names",
     "load_workflow",
     "parse_inputs",
+    "plugin_tools",
     "render_value",
     "workflow_schema",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Stage, Uses, Workflow
+from flowcraft.workflow.schema import Prompt, Stage, ToolName, Uses, Workflow
 
 _NEEDED_BY_PARAMS = {
     "temperature": "temperature",
@@ -44,7 +44,7 @@ class Facts:
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
     them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
     stage's strategy its models cannot carry out, or why its judge has nothing to do. ``knows_judge`` says whether a plugin
-    offers a judge of that name.
+    offers a judge of that name, ``tools`` returns the names of the tools that plugins offer.
     ``short_env`` are environment names whose value is too short to be hidden, ``unset_env`` those without a value. These, and
     models of which nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have
     what they need.
@@ -57,6 +57,7 @@ class Facts:
     lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
     doubts: Callable[[Stage, str | None], Sequence[str]] = _none
     knows_judge: Callable[[str], bool] = lambda name: False
+    tools: Callable[[], Collection[str]] = tuple
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
     starting: bool = True
@@ -78,6 +79,12 @@ def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
 def environment_names(workflow: Workflow) -> frozenset[str]:
     """Return the environment names that ``workflow`` and all that it uses may read."""
     return frozenset(name for part in _parts(workflow) for name in part.env)
+
+
+def plugin_tools(workflow: Workflow) -> frozenset[str]:
+    """Return the names of plugins' tools that ``workflow`` and all that it uses give to their prompts."""
+    bodies = (stage.body for part in _parts(workflow) for stage in part.every_stage)
+    return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if not tool.module)
 
 
 def _parts(workflow: Workflow) -> list[Workflow]:
@@ -116,6 +123,19 @@ class _Check:
                 yield from self._stage(stage)
 
     def _stage(self, stage: Stage) -> Iterator[Problem]:
+        if isinstance(stage.body, Prompt):
+            yield from self._tools(stage.at, stage.body.tools)
+        yield from self._models(stage)
+
+    def _tools(self, at: Path, tools: Sequence[ToolName]) -> Iterator[Problem]:
+        wanted = [(index, tool.written) for index, tool in enumerate(tools) if not tool.module]
+        known = self.facts.tools() if wanted else ()
+        for index, name in wanted:
+            if name not in known:
+                hint = did_you_mean(name, known) or "a function is named module:function"
+                yield self.document.problem((*at, "tools", index), f"no plugin offers a tool '{name}'", hint)
+
+    def _models(self, stage: Stage) -> Iterator[Problem]:
         if isinstance(stage.model, str):
             wrong = list(named_problem(self.document, (*stage.at, "model"), stage.model, self.facts))
             yield from wrong
@@ -172,4 +192,6 @@ def _wanted(stage: Stage) -> frozenset[str]:
     wanted = {_NEEDED_BY_PARAMS[name] for name in stage.params if name in _NEEDED_BY_PARAMS}
     if isinstance(stage.body, Prompt) and stage.body.system is not None:
         wanted.add("system")
+    if isinstance(stage.body, Prompt) and stage.body.tools:
+        wanted.add("tools")
     return frozenset(wanted)

@@ -123,6 +123,7 @@ _STAGE: dict[str, dict[str, Any]] = {
     "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
     "output": {"$ref": "#/$defs/type"},
     "system": {"$ref": "#/$defs/template"},
+    "tools": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string", "minLength": 1}},
     "judge": {
         "type": "object",
         "properties": {

@@ -46,11 +46,21 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolName:
+    """A tool of a prompt, as it is written: a function (``module:function``), else a plugin's tool."""
+
+    written: str
+    module: str = ""
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One question to a model."""
+    """One question to a model, which may call ``tools``."""
 
     prompt: Template
     system: Template | None = None
+    tools: tuple[ToolName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,18 @@ def check_judge(reading: Reading, path: Path, settings: StageSettings, *, tries:
         reading.problem((*path, "judge"), message, "it goes with strategy: best_of_two, or with 'until'", key=True)
 
 
+def check_tools(reading: Reading, path: Path, own: StageSettings) -> None:
+    """Refuse what a prompt with tools cannot have: two answers of which one is chosen, or an answer that is asked for again."""
+    if own.strategy == "best_of_two":
+        message = "'best_of_two' is for a prompt without tools"
+        reading.problem((*path, "strategy"), message, "two models would call the tools, and one of them for nothing")
+    if own.confidence is not None:
+        message = "'confidence' is for a prompt without tools"
+        reading.problem(
+            (*path, "confidence"), message, "an answer that is asked for again would call the tools again", key=True
+        )
+
+
 def _model(reading: Reading, path: Path, data: Any, stage: str) -> str | Template | None:
     if _has_template(data) and stage:
         return reading.template(path, data, "model", stage)

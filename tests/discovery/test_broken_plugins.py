@@ -10,6 +10,7 @@ import pytest
 
 from flowcraft.discovery import Plugins, PluginState, discover
 from flowcraft.errors import PluginError
+from flowcraft.tools import function_tool
 
 pytestmark = pytest.mark.integration
 
@@ -147,7 +148,7 @@ def test_a_hook_that_hangs_is_given_up(install: Install, gate: threading.Event) 
     """
     install("hanging-plugin", code, others=["hanging"])
     plugins = discover(environ={}, limit=0.1)
-    assert plugins.tools() == []
+    assert plugins.tools(function_tool) == {}
     assert "not done after 0.1 s" in state(plugins, "hanging").error
 
 
@@ -173,7 +174,7 @@ def test_a_plugin_that_takes_its_time_works_and_is_listed_as_slow(healthy: Insta
 def test_a_hook_that_gives_what_it_should_not_is_told(healthy: Install, hook: str, reason: str) -> None:
     healthy("odd-plugin", f"from flowcraft.plugin import hookimpl\n@hookimpl\n{hook}\n", others=["odd"])
     plugins = discover(environ={})
-    plugins.tools()
+    plugins.tools(function_tool)
     plugins.bodies()
     assert state(plugins, "odd").state == "broken"
     assert reason in state(plugins, "odd").error

@@ -10,6 +10,7 @@ import pytest
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import PluginError
 from flowcraft.plugin import ChatRequest, Message, Preset, Provider
+from flowcraft.tools import function_tool
 
 pytestmark = pytest.mark.integration
 
@@ -103,7 +104,7 @@ def test_plugins_for_runs_give_tools_sinks_commands_and_bodies(install: Install)
     install("acme-plugin", code, others=["acme"])
     plugins = discover(environ={})
     assert plugins.bodies()["acme_wait"].__name__ == "Wait"
-    assert [tool.spec.name for tool in plugins.tools()] == ["look"]
+    assert list(plugins.tools(function_tool)) == ["look"]
     assert plugins.sinks() == [print]
     assert [command.name for command in plugins.commands()] == ["acme"]
 
