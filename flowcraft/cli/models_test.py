@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its par
     chosen = runner.candidates(models)
     if not as_json:
         _warn(runner, models or ())
+    if report is not None:
+        _make_room(report)
+    ended = None
     try:
         with _progress(chosen, silent=as_json) as tell:
             asyncio.run(
@@ -66,11 +70,10 @@ def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its par
                 )
             )
     except KeyboardInterrupt:
-        if not as_json:
-            stderr().print(f"interrupted: {len(runner.results)} of {len(chosen)} models were through")
-            if runner.results:
-                _show(runner)
-        return INTERRUPTED
+        ended = INTERRUPTED
+        stderr().print(f"interrupted: {len(runner.results)} of {len(chosen)} models were through")
+        if not runner.results:
+            return ended
     if as_json:
         print_json(runner.as_json())
     else:
@@ -78,7 +81,17 @@ def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its par
     if report is not None:
         written = runner.export_results_json(report) if report.suffix == ".json" else runner.export_results_markdown(report)
         stderr().print(Text(f"report: {written}"))
-    return DONE if runner.get_working_models() else FAILED
+    return ended or (DONE if runner.get_working_models() else FAILED)
+
+
+def _make_room(report: Path) -> None:
+    """Make the folder of the report before anything is paid for."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{report.parent} cannot be made: {error.strerror}", param_hint="--report") from None
+    if not os.access(report if report.exists() else report.parent, os.W_OK):
+        raise typer.BadParameter(f"{report} cannot be written", param_hint="--report")
 
 
 @contextmanager

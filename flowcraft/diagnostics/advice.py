@@ -43,7 +43,7 @@ def advise(tests: Sequence[ModelTest]) -> Advice:
     """Recommend roles: the fastest that answered every time first, one of another family as its duplicate.
 
     What costs nothing or failed now and then comes last, as fallback; the rest is the reserve. A model that failed in more
-    than half of its calls is better dropped.
+    than half of its calls is better dropped; of one that was kept from being asked nothing is said.
     """
     able = sorted((test for test in tests if test.works and test.successes >= test.failures), key=_swiftness)
     steady = [test for test in able if test.steady] or able
@@ -63,7 +63,7 @@ def advise(tests: Sequence[ModelTest]) -> Advice:
             roles["fallback"] = [roles["reserve"].pop()]
     return Advice(
         roles={role: tuple(names) for role, names in roles.items()},
-        drop={test.name: _why(test) for test in tests if test not in able},
+        drop={test.name: _why(test) for test in tests if test not in able and not test.untested},
         notes=tuple(_notes(tests, roles)),
     )
 
@@ -100,6 +100,8 @@ def _notes(tests: Sequence[ModelTest], roles: dict[str, list[str]]) -> list[str]
         notes.append(
             "No model of another family answered every time: a duplicate or a judge would share the primary's blind spots."
         )
+    if untested := [test.name for test in tests if test.untested]:
+        notes.append(f"Not tested, so nothing is said of them: {', '.join(untested)}.")
     if max((len(test.calls) for test in tests), default=0) == 1:
         notes.append("Each model was asked once: p50 and p95 mean something only with several rounds.")
     return notes

@@ -20,7 +20,8 @@ class ModelTest:
     """One model and every call that it was asked in a test. Times are in seconds.
 
     ``name`` is what settings call it, ``roles`` where it stands there. ``skip`` is why it was not asked at all, ``stopped``
-    why no further. ``text`` is how its last answer begins.
+    what of ours, such as a budget, kept it from being asked (further): that says nothing of the model. ``text`` is how its
+    last answer begins.
     """
 
     name: str
@@ -85,6 +86,11 @@ class ModelTest:
         return spent_usd(self.calls)
 
     @property
+    def untested(self) -> bool:
+        """Say whether nothing is known of it, for it was never asked and that was not its fault."""
+        return bool(self.skip and self.stopped)
+
+    @property
     def errors(self) -> Mapping[str, int]:
         """How often each class of error came, the most frequent first."""
         return dict(Counter(attempt.outcome for attempt in self.calls if attempt.outcome != "ok").most_common())
@@ -115,6 +121,7 @@ class ModelTest:
             "price": None if self.price is None else asdict(self.price),
             "works": self.works,
             "skipped": self.skip,
+            "stopped": self.stopped,
             "calls": len(self.calls),
             "successes": self.successes,
             "failures": self.failures,

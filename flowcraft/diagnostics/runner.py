@@ -219,7 +219,7 @@ def _with(test: ModelTest, attempts: Sequence[Attempt], stopped: str = "") -> Mo
     reason = stopped or (skips[-1] if skips else "")
     named = test if told is None else replace(test, model=told.model, provider=told.provider)
     if told is None:
-        return replace(named, attempts=tuple(attempts), skip=reason)
+        return replace(named, attempts=tuple(attempts), skip=reason, stopped=reason)
     return replace(named, attempts=tuple(attempts), stopped=stopped)
 
 

@@ -237,18 +237,20 @@ class LLMManager:
     def configured(self, names: Iterable[str] = ()) -> list[NamedModel]:
         """Return every model that settings configure, once each, or those behind the given names of tiers and models."""
         registry = self._workshop.registry
-        given = tuple(names)
-        if given:
-            called = models_called(self.settings, registry, given)
-        else:
-            called = named_models(self.settings, registry, self._registered)
+        called = named_models(self.settings, registry, self._registered)
+        if given := tuple(names):
+            roles = {model.info.id: model.roles for model in called}
+            called = [
+                model if model.roles else replace(model, roles=roles.get(model.info.id, ()))
+                for model in models_called(self.settings, registry, given)
+            ]
         return [replace(model, info=self._workshop.prices.priced(model.info)) for model in called]
 
     def alone(self, name: str, *, task: str = "", timeout: float | None = None) -> Chain:
         """Return a chain of one model that is asked once: no other stands by, nothing is mended, kept or tried again.
 
-        Budgets, limits and its breaker hold. ``timeout`` is the seconds of one call. Raises SettingsError where its provider's settings are
-        wrong.
+        Budgets, limits and its breaker hold. ``timeout`` is the seconds of one call. Raises SettingsError where its provider's
+        settings are wrong.
         """
         wish = Wish(name=name, task=task, strategy="single", order="listed", cache=0)
         policies = replace(policies_of(self.settings, None, wish, ()), confidence=None, continuation="fail")
@@ -301,7 +303,7 @@ class LLMManager:
         return explained(chain, spec, self._workshop, _now())
 
     def spending(self) -> list[Spending]:
-        """Return what was spent from each budget so far, what calls under way reserved included. Reads the database."""
+        """Return what was spent from each budget, what calls under way reserved included. Reads the database."""
         return list(self._stores.spending.spending())
 
     # -- the seeds' calls

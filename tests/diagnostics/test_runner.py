@@ -201,11 +201,15 @@ async def test_the_calls_count_in_statistics_under_their_own_task(managed: Any, 
 
 async def test_a_budget_that_is_spent_is_told_and_kept(managed: Any, many: FaultServer) -> None:
     async with managed(MANY.replace("retry_attempts: 3", "budget: {calls_per_day: 1}")) as manager:
-        results = await LLMTestRunner(manager).test_all_models(models=["good", "unnamed"], rounds=2, concurrency=1)
+        runner = LLMTestRunner(manager)
+        results = await runner.test_all_models(models=["good", "unnamed"], rounds=2, concurrency=1)
     assert [test.works for test in results] == [True, False]
     assert results[0].trouble.startswith("calls_per_day: 1 of 1 calls spent")
     assert results[1].skip.startswith("calls_per_day: 1 of 1 calls spent")
     assert many.count() == 1
+    assert [test.roles for test in results] == [("primary",), ()]
+    assert runner.get_advice().drop == {}, "what nobody asked has not failed"
+    assert "Not tested, so nothing is said of them: unnamed." in runner.get_advice().notes
 
 
 async def test_no_secret_leaves_it(managed: Any, server: FaultServer, tmp_path: Path) -> None:

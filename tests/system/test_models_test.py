@@ -119,6 +119,7 @@ def test_nothing_configured_says_so_and_what_to_do(folder: Any) -> None:
         (["--timeout", "nan"], "--timeout"),
         (["--timeout", "soon"], "--timeout"),
         (["--report", "."], "--report"),
+        (["--report", "settings.yaml/r.md"], "settings.yaml cannot be made"),
         (["--settings", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
@@ -156,6 +157,7 @@ def test_interrupted_it_tells_what_was_through_and_lets_go(shop: Any, server: Fa
     assert ended.code == 130
     assert "interrupted: 1 of 2 models were through" in ended.err
     assert "good" in ended.out
+    assert "**1 of 1 models work**" in (shop.path / "r.md").read_text("utf-8")
     assert "Traceback" not in ended.err
     server.wait_until(lambda: server.abandoned("hanging") == 1)
 
