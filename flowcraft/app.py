@@ -24,6 +24,7 @@ from flowcraft.engine import (
     Spent,
     StageReport,
     StateChange,
+    stage_of,
 )
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
@@ -35,8 +36,10 @@ from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
 from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
+from flowcraft.tools import function_tool
 from flowcraft.workflow import (
     Facts,
+    Prompt,
     Stage,
     Template,
     Workflow,
@@ -45,6 +48,7 @@ from flowcraft.workflow import (
     check_workflow,
     environment_names,
     load_workflow,
+    plugin_tools,
 )
 
 SNAPSHOT_VERSION = 1
@@ -102,7 +106,9 @@ class _Models:
         if self.override or isinstance(stage.model, Template):
             return ()
         judge = stage.judge.model if stage.judge is not None else None
-        asked = (stage.model, stage.name, default, Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence))
+        tools = isinstance(stage.body, Prompt) and bool(stage.body.tools)
+        quality = Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence, tools=tools)
+        asked = (stage.model, stage.name, default, quality)
         written = self.written(*asked)
         if stage.judge is not None and "judge" not in written:
             told = f"'judge' has nothing to choose from with strategy {written['strategy']}, which settings say"
@@ -112,7 +118,11 @@ class _Models:
     def _options(self, quality: Quality) -> Options:
         judge = {"model": quality.judge, "criteria": quality.rubric} if quality.judge or quality.rubric else None
         return Options(
-            strategy=quality.strategy, judge=judge, confidence=quality.confidence, confined=self.override is not None
+            strategy=quality.strategy,
+            judge=judge,
+            confidence=quality.confidence,
+            confined=self.override is not None,
+            tools=quality.tools,
         )
 
     def lacks(self, model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
@@ -208,6 +218,7 @@ class FlowCraft:
             lacks=models.lacks,
             doubts=models.doubts,
             knows_judge=lambda name: name in self.plugins.judges(),
+            tools=lambda: self.plugins.tools(function_tool),
             unset_env=self._unset(workflow),
             short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),
             starting=starting,
@@ -334,6 +345,7 @@ class FlowCraft:
             inputs=row.inputs,
             models=_Models(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
+            tools=self.plugins.tools(function_tool) if any(plugin_tools(workflow)) else {},
             redactor=self._redactor(workflow),
             env=self._environment(workflow),
             folder=row.folder,
@@ -370,7 +382,7 @@ class _Bill:
         self._stages: dict[str, Spent] = {}
         offline, real = set(), set()
         for row in attempts:
-            name = row.path.partition("/")[0].partition("[")[0].partition("~")[0]
+            name = stage_of(row.path.partition("/")[0])
             self._stages.setdefault(name, Spent()).add(row.attempt)
             if not row.attempt.offline:
                 real.add(row.path)

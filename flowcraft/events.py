@@ -92,6 +92,18 @@ class GoFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TryFinished(Event):
+    """One try of a stage with ``until`` ended; ``score`` is its judge's, ``most`` how many tries there may be."""
+
+    kind: ClassVar[str] = "try.finished"
+    path: str = ""
+    number: int = 1
+    most: int = 1
+    passed: bool = True
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerChosen(Event):
     """Of what several models said, one answer counts. ``decided`` tells how that came about, policy by policy."""
 
@@ -135,6 +147,7 @@ EVENTS: tuple[type[Event], ...] = (
     StageFinished,
     ElementFinished,
     GoFailed,
+    TryFinished,
     AnswerChosen,
     CallFinished,
     Said,

@@ -7,9 +7,10 @@ from flowcraft.plugin.hooks import hookimpl
 
 @hookimpl
 def flowcraft_stage_bodies() -> list[str]:
-    """Return the paths of ``prompt``, ``run`` and ``uses``."""
+    """Return the paths of ``prompt``, ``run``, ``uses`` and ``stages``."""
     return [
         "flowcraft.engine.bodies.prompt:PromptBody",
         "flowcraft.engine.bodies.run:RunBody",
         "flowcraft.engine.bodies.uses:UsesBody",
+        "flowcraft.engine.bodies.group:GroupBody",
     ]

@@ -35,7 +35,7 @@ MARKS = {
 }
 
 
-_PLACES = re.compile(r"\[\d+\]|~\d+")
+_PLACES = re.compile(r"\[\d+\]|[#~]\d+")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
+from flowcraft.engine.ground import stage_of
 from flowcraft.engine.job import Job, Spent, StageReport
 from flowcraft.engine.ports import (
     ENDED,
@@ -35,4 +36,5 @@ __all__ = [
     "Spent",
     "StageReport",
     "StateChange",
+    "stage_of",
 ]

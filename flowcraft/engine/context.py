@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
+from flowcraft.errors import ToolUnavailable
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
 
 if TYPE_CHECKING:
-    from flowcraft.workflow.schema import Workflow
+    from flowcraft.engine.tooling import Given
+    from flowcraft.workflow.schema import Stage, ToolName, Workflow
+
 
 class LeavesValue(StageFailed):
     """A failure that leaves a value, which counts where the stage goes on in spite of it."""
@@ -25,7 +28,13 @@ class LeavesValue(StageFailed):
         self.value = value
 
 
+GiveTools = Callable[[Sequence["ToolName"]], Awaitable["Given"]]
 RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
+RunStages = Callable[[Mapping[str, "Stage"], Mapping[str, Any], str], Any]
+
+
+async def _no_tools(names: Sequence[ToolName]) -> Given:
+    raise ToolUnavailable(f"there are no tools here: {', '.join(name.written for name in names)}")
 
 
 class Placed:
@@ -57,7 +66,9 @@ class Context:
     ``params``; ``folder`` is that of the workflow file, ``started_in`` the one where the run was started; ``environment``
     holds the values of the names that the file lists under ``env``, ``redactor`` takes secrets out.
     ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
-    ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run.
+    ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run,
+    ``run_stages(stages, names, path)`` the stages of a group, which see these names; ``tools(names)`` gives the tools that the
+    file names.
     """
 
     run: str
@@ -68,7 +79,9 @@ class Context:
     say: Callable[..., None]
     answered: Callable[[ChatResponse], None]
     run_workflow: RunWorkflow
+    run_stages: RunStages
     threads: DaemonPool
+    tools: GiveTools = _no_tools
     deadline: float | None = None
     output: OutputSpec | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from flowcraft.attempts import Attempt
 from flowcraft.engine.ports import Models
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
+from flowcraft.plugin.tools import Tool
 from flowcraft.redaction import Redactor
-from flowcraft.workflow.schema import Workflow
+from flowcraft.workflow.schema import Stage, Workflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Job:
     bodies: Mapping[str, type[StageBody]]
     redactor: Redactor
     env: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
     folder: str = ""
     date: str = ""
 
@@ -32,12 +34,14 @@ class Job:
 class StageReport:
     """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``.
 
-    ``chosen`` is the model whose answer counted last, where the attempts do not tell.
+    ``judge`` is what the stage's judge said of the try that counts, with ``each`` a list; ``tries`` the most that an element
+    took. ``chosen`` is the model whose answer counted last, where the attempts do not tell.
     """
 
     state: str = "waiting"
     error: str = ""
     errors: list[str] = field(default_factory=list)
+    judge: Any = None
     tries: int = 0
     elements: int | None = None
     chosen: str | None = None
@@ -50,7 +54,7 @@ class StageReport:
             "state": self.state,
             "error": self.error or None,
             "errors": list(self.errors),
-            "judge": None,
+            "judge": self.judge,
             "tries": self.tries,
         }
 
@@ -91,13 +95,17 @@ class Stopped(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Frame:
-    """One workflow being carried out: the run's own, or one that a ``uses`` stage names, with its names and values.
+    """Stages that are carried out together, with their names and values.
 
-    ``failure`` is the first failure of one of its stages; ``stopped`` says that none of its stages may start any more.
+    They are the run's own, those of a workflow that a ``uses`` stage names, those of a group, or those of ``finally``.
+    ``around`` holds the names that they see besides; None: nothing but inputs, env and run. ``prefix`` stands before their
+    paths. ``failure`` is the first failure of one of them; ``stopped`` says that none of them may start any more.
     """
 
+    stages: Mapping[str, Stage]
     workflow: Workflow
     inputs: Mapping[str, Any]
+    around: Mapping[str, Any] | None = None
     parent: Frame | None = None
     prefix: str = ""
     depth: int = 0
@@ -107,12 +115,17 @@ class Frame:
     reports: dict[str, StageReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.reports = {name: StageReport() for name in self.workflow.stages}
+        self.reports = {name: StageReport() for name in self.stages}
 
     @property
     def stopping(self) -> bool:
         """Whether a stage of this workflow, or of one around it, has failed."""
         return self.stopped or (self.parent is not None and self.parent.stopping)
+
+    @property
+    def top(self) -> Frame:
+        """The frame in which all others lie."""
+        return self if self.parent is None else self.parent.top
 
     def fail(self, error: StageFailed) -> None:
         """Take note of a failure: nothing new starts here."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flowcraft.engine.bodies.group import GroupAsk
 from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
 from flowcraft.engine.bodies.uses import UsesAsk
@@ -13,8 +14,8 @@ from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Plugin, Prompt, Run, Stage, Uses
-from flowcraft.workflow.template import Template, render_value
+from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Stage, Uses
+from flowcraft.workflow.template import Template, inserted, render_value
 
 Scope = Mapping[str, Any]
 
@@ -31,10 +32,18 @@ class Rendered:
     timeout: float | None = None
 
 
-def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) -> Rendered:
-    """Render all that ``stage`` hands to its body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """The latest try of a stage with ``until``: its value, and what the stage's judge said of it."""
+
+    value: Any
+    judge: Mapping[str, Any] | None = None
+
+
+def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None = None) -> Rendered:
+    """Render all that ``stage`` hands to its body; ``latest`` is the try before this one."""
     return Rendered(
-        options=_options(stage, scope, bodies),
+        options=_options(stage, scope, bodies, latest),
         arguments=render_value(stage.with_, scope) if stage.with_ else {},
         params=render_value(stage.params, scope) if stage.params else {},
         model=_text(stage.model, scope),
@@ -54,25 +63,50 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
         asks["quality"] = asdict(rendered.quality)
     if isinstance(body, Prompt):
         asks["prompt"], asks["system"] = rendered.options.prompt, rendered.options.system
+        if rendered.options.previous is not None:
+            asks["previous"], asks["reasons"] = rendered.options.previous, list(rendered.options.reasons)
+        if body.tools:
+            asks["tools"] = [name.written for name in body.tools]
     elif isinstance(body, Run):
         asks["run"] = body.target
     elif isinstance(body, Uses):
         asks["uses"] = body.path
+    elif isinstance(body, Group):
+        asks["stages"] = list(body.stages)  # each of them says what it asks for
     else:
         asks[body.key] = rendered.options.model_dump(mode="json")
     return asks
 
 
-def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]]) -> Any:
+def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None) -> Any:
     body = stage.body
     if isinstance(body, Prompt):
-        return PromptAsk(prompt=body.prompt.text(scope), system=body.system.text(scope) if body.system else None)
+        return _prompt(stage.name, body, scope, latest)
+    if isinstance(body, Group):
+        return GroupAsk(stages=body.stages, names=scope)
     if isinstance(body, Run):
         return RunAsk(module=body.module, function=body.function)
     if isinstance(body, Uses):
         return UsesAsk(path=body.path, workflow=body.workflow)
     assert isinstance(body, Plugin)
     return bodies[body.key].Options.model_validate(render_value(body.options, scope))
+
+
+def _prompt(name: str, body: Prompt, scope: Scope, latest: Latest | None) -> PromptAsk:
+    """Return the texts of a prompt; its latest try goes along unless it says itself what it needs of it."""
+    system = body.system.text(scope) if body.system else None
+    templates = (body.prompt, body.system) if body.system else (body.prompt,)
+    own = {mentioned for template in templates for part in template.expressions for mentioned in part.names}
+    if latest is None or own & {name, "judge"}:
+        return PromptAsk(prompt=body.prompt.text(scope), system=system, tools=body.tools)
+    reasons = tuple(latest.judge["reasons"]) if latest.judge is not None else ()
+    return PromptAsk(
+        prompt=body.prompt.text(scope),
+        system=system,
+        tools=body.tools,
+        previous=inserted(latest.value),
+        reasons=reasons,
+    )
 
 
 def _quality(stage: Stage, scope: Scope) -> Quality:
@@ -82,6 +116,7 @@ def _quality(stage: Stage, scope: Scope) -> Quality:
         judge=judge.model if judge is not None else None,
         rubric=judge.rubric.text(scope) if judge is not None else "",
         confidence=stage.confidence,
+        tools=isinstance(stage.body, Prompt) and bool(stage.body.tools),
     )
 
 
@@ -106,4 +141,14 @@ def parallel(stage: Stage, scope: Scope) -> int:
     told = stage.parallel.render(scope)
     if isinstance(told, bool) or not isinstance(told, int) or told < 1:
         raise ExpressionError(f"parallel: {told!r} is no whole number of at least 1")
+    return told
+
+
+def most_tries(stage: Stage, scope: Scope) -> int:
+    """Return how often a stage with ``until`` is tried at most."""
+    if not isinstance(stage.max, Template):
+        return stage.max or 1
+    told = stage.max.render(scope)
+    if isinstance(told, bool) or not isinstance(told, int) or told < 1:
+        raise ExpressionError(f"max: {told!r} is no whole number of at least 1")
     return told

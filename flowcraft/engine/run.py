@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from flowcraft.engine.ground import Desk
 from flowcraft.engine.job import Job, StageReport
 from flowcraft.engine.lease import Owner, is_gone, watch
 from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange, Write
-from flowcraft.engine.segment import Desk, Segment, unhurried
+from flowcraft.engine.segment import Segment, unhurried
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import FlowCraftError, RunError, StoreError

@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
+from flowcraft.engine.tooling import ask_with_tools
 from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
 from flowcraft.plugin.messages import Message
 from flowcraft.plugin.stages import StageBody
+from flowcraft.workflow.schema import ToolName
 
 _OWN = frozenset({"messages", "tools", "output", "extra", "scope", "metadata"})
 _KNOWN = frozenset(item.name for item in fields(ChatRequest)) - _OWN
@@ -17,30 +19,48 @@ _KNOWN = frozenset(item.name for item in fields(ChatRequest)) - _OWN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptAsk:
-    """The rendered texts of a prompt."""
+    """The rendered texts of a prompt, and the names of its tools.
+
+    ``previous`` is the answer that did not pass, ``reasons`` say what was wrong with it.
+    """
 
     prompt: str
     system: str | None = None
+    tools: tuple[ToolName, ...] = ()
+    previous: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is said to the model."""
+        head = (Message.system(self.system),) if self.system else ()
+        if self.previous is None:
+            return (*head, Message.user(self.prompt))
+        wrong = "".join(f"\n- {reason}" for reason in self.reasons)
+        again = f"This does not do yet.{' What is wrong with it:' if wrong else ''}{wrong}\nAnswer again, and better."
+        return (*head, Message.user(self.prompt), Message.assistant(self.previous or "(nothing)"), Message.user(again))
 
 
 class PromptBody(StageBody):
-    """Asks the stage's chain once; the answer is text, or a value of the stage's output type."""
+    """Asks the stage's chain once, with tools until it answers; the answer is text, or a value of the stage's output type."""
 
     key: ClassVar[str] = "prompt"
-    takes: ClassVar[frozenset[str]] = frozenset({"output", "model", "params", "system", "strategy", "judge", "confidence"})
+    takes: ClassVar[frozenset[str]] = frozenset(
+        {"output", "model", "params", "system", "tools", "strategy", "judge", "confidence"}
+    )
 
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Ask and return the answer."""
         wants_text = context.output is None or context.output.schema == {"type": "string"}
-        messages: tuple[Message, ...] = (Message.user(options.prompt),)
-        if options.system:
-            messages = (Message.system(options.system), *messages)
         request = ChatRequest(
-            messages=messages,
+            messages=options.messages,
             output=None if wants_text else context.output,
             **request_params(context.params),
         )
-        response = await context.llm().chat(request)
+        if options.tools:
+            response = await ask_with_tools(request, options.tools, context)
+        else:
+            response = await context.llm().chat(request)
         context.answered(response)
         return response.text if wants_text else response.parsed
 
