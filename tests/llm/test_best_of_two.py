@@ -627,6 +627,13 @@ async def test_contestants_can_do_what_the_request_needs(contest: Any) -> None:
     assert told(await stage.chain.chat(image))["contestants"] == ["fake:b", "fake:judge"]
 
 
+async def test_an_answer_that_has_begun_is_no_matter_for_a_contest(contest: Any) -> None:
+    stage = contest()
+    response = await stage.chain.chat(ChatRequest(messages=(Message.user("?"),), scope=Scope(so_far="It is")))
+    assert [model for model, _ in stage.fake.asked] == ["a"]
+    assert told(response)["unjudged"] == "the answer has begun already"
+
+
 async def test_a_model_that_is_asked_for_by_name_does_not_contest(contest: Any) -> None:
     stage = contest()
     response = await stage.chain.chat(ChatRequest(messages=(Message.user("?"),), scope=Scope(prefer="fake:b")))
