@@ -40,6 +40,7 @@ class MemorySpending(SpendingStore):
             for line in lines:
                 spent = self._spent(line)
                 if spent + line.amount > line.limit + ROUNDING:
+                    self._add([replace(told, amount=0.0) for told in lines if (told.scope, told.unit) in self._rows])
                     return Spending(scope=line.scope, unit=line.unit, spent=spent, limit=line.limit)
             self._add(lines)
         return None

@@ -25,6 +25,7 @@ _COLUMNS = [spending.c[name] for name in _READ.columns]
 _OF_LINE = (spending.c.scope == bindparam("of"), spending.c.unit == bindparam("unit_of"))
 _ADD = update(spending).where(*_OF_LINE).values(spent=spending.c.spent + bindparam("amount"))
 _RESERVE = _ADD.where(spending.c.spent + bindparam("amount") <= bindparam("most")).values(allowed=bindparam("limit"))
+_ALLOW = update(spending).where(*_OF_LINE).values(allowed=bindparam("limit"))
 _SPENT = select(spending.c.spent).where(*_OF_LINE)
 _SINCE = select(spending.c.scope).where(spending.c.created >= bindparam("since")).limit(1)
 _OF_RUN = exists().where(runs.c.id == func.substr(spending.c.scope, len("run:") + 1))
@@ -44,7 +45,7 @@ class _Compiled:
         key = ("scope", "unit")
         self.new = Statement(database.dialect.insert_new(spending, key), dialect, (*key, "created"))
         self.add, self.reserve, self.spent = (Statement(made, dialect) for made in (_ADD, _RESERVE, _SPENT))
-        self.since, self.forget = Statement(_SINCE, dialect), Statement(_FORGET, dialect)
+        self.allow, self.since, self.forget = (Statement(made, dialect) for made in (_ALLOW, _SINCE, _FORGET))
 
 
 class SqlSpending(SpendingStore):
@@ -64,14 +65,13 @@ class SqlSpending(SpendingStore):
                 for line in lines:
                     self._take(cursor, line)
         except _NoRoom as full:
+            self._carry_out(self._compiled.allow, lines)
             return full.left
         return None
 
     def settle(self, lines: Sequence[SpendingLine]) -> None:
         """Add ``amount`` of each line, which may be below 0, whatever the limit."""
-        add = self._compiled.add
-        with self._database.transaction() as cursor:
-            cursor.executemany(add.text, [add.bind(_values(line)) for line in lines])
+        self._carry_out(self._compiled.add, lines)
 
     def spending(self) -> Sequence[Spending]:
         """Return what was spent, by scope and unit."""
@@ -83,6 +83,10 @@ class SqlSpending(SpendingStore):
     @cached_property
     def _compiled(self) -> _Compiled:
         return _Compiled(self._database)
+
+    def _carry_out(self, statement: Statement, lines: Sequence[SpendingLine]) -> None:
+        with self._database.transaction() as cursor:
+            cursor.executemany(statement.text, [statement.bind(_values(line)) for line in lines])
 
     def _take(self, cursor: Any, line: SpendingLine) -> None:
         sql, values = self._compiled, _values(line)

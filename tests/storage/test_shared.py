@@ -59,6 +59,8 @@ def test_the_limit_that_was_last_asked_for_is_shown(both) -> None:
     store.reserve([line(1, 10)])
     store.reserve([line(1, 5)])
     assert store.spending() == [Spending(scope="day:2026-11-21", unit="usd", spent=2.0, limit=5.0)]
+    assert store.reserve([line(1, 1, unit="calls"), line(1, 2.5)]) is not None
+    assert store.spending() == [Spending(scope="day:2026-11-21", unit="usd", spent=2.0, limit=2.5)]
 
 
 @settings(max_examples=30, deadline=None)
