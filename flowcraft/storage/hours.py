@@ -24,7 +24,7 @@ from flowcraft.storage.tables import call_hours, calls
 ERROR = 0.05
 """How far a time from a histogram may be from the real one, as a share of it."""
 AT_ONCE = 2000
-"""Rows that are folded in one transaction at most: it takes about 20 ms, while other processes wait to write."""
+"""Rows that are folded in one transaction at most: tens of milliseconds, while other processes wait to write."""
 
 _GROWTH = (1 + ERROR) / (1 - ERROR)
 _LOG_GROWTH = math.log(_GROWTH)
