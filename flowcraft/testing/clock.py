@@ -58,6 +58,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def shutdown_default_executor(self, *timeout: float | None) -> None:
+        """Wait for the threads; virtual time, and with it the limit that Python 3.12 has for that, stands still."""
+        self._jumping.threads += 1
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self._jumping.threads -= 1
+
     def _thread_ended(self, _: asyncio.Future[Any]) -> None:
         self._jumping.threads -= 1
 

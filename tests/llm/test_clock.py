@@ -46,3 +46,18 @@ def test_a_coroutine_runs_in_virtual_time() -> None:
         return asyncio.get_running_loop().time()
 
     assert run_virtual(wait()) == 1000
+
+
+def test_threads_are_awaited_at_the_end_however_long_they_work() -> None:
+    """Python 3.12 and later give them 300 seconds: of real time, not of ours."""
+    ended = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.05)
+        ended.set()
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+
+    run_virtual(main())
+    assert ended.is_set()
