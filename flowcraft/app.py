@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from flowcraft import __version__
 from flowcraft.engine import (
+    FINALLY,
     AttemptRow,
     Engine,
     Job,
@@ -375,6 +376,13 @@ class FlowCraft:
         )
 
 
+def _stage_of(path: str) -> str:
+    """Return the stage of the file that a path belongs to, by its name; those that run last as ``finally/NAME``."""
+    first, _, rest = path.partition("/")
+    name = stage_of(first)
+    return f"{name}/{stage_of(rest.partition('/')[0])}" if name == FINALLY else name
+
+
 class _Bill:
     """What the stages of a run spent, and whether the offline model answered for a real one."""
 
@@ -382,7 +390,7 @@ class _Bill:
         self._stages: dict[str, Spent] = {}
         offline, real = set(), set()
         for row in attempts:
-            name = stage_of(row.path.partition("/")[0])
+            name = _stage_of(row.path)
             self._stages.setdefault(name, Spent()).add(row.attempt)
             if not row.attempt.offline:
                 real.add(row.path)

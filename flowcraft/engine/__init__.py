@@ -1,5 +1,6 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
+from flowcraft.engine.finale import PREFIX as FINALLY
 from flowcraft.engine.ground import stage_of
 from flowcraft.engine.job import Job, Spent, StageReport
 from flowcraft.engine.ports import (
@@ -20,6 +21,7 @@ from flowcraft.engine.run import Engine, OnWait
 
 __all__ = [
     "ENDED",
+    "FINALLY",
     "AttemptRow",
     "Engine",
     "EventRow",

@@ -23,7 +23,7 @@ from flowcraft.errors import StageFailed
 from flowcraft.events import GoFailed
 from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Prompt, Run, Stage
+from flowcraft.workflow.schema import Body, Prompt, Run, Stage
 from flowcraft.workflow.template import render_value
 from flowcraft.workflow.types import Type
 
@@ -84,8 +84,8 @@ class Goes:
 
     def _code_of(self) -> str:
         if self._code is None:
-            body = self.stage.body
-            self._code = self.ground.code(self.frame.workflow.folder, body.module) if isinstance(body, Run) else ""
+            codes = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage.body)]
+            self._code = codes[0] if len(codes) == 1 else digest(*codes) if codes else ""
         return self._code
 
     async def carry(self, unit: Unit, failed: Piece | None, deadline: float | None) -> Kept:
@@ -177,6 +177,13 @@ class Goes:
 def goes_before(piece: Piece | None) -> int:
     """Return after how many goes the failure that ``piece`` records was final; 0 where it records none."""
     return int(json.loads(piece.result)["goes"]) if piece is not None and piece.state == "failed" else 0
+
+
+def _modules(body: Body) -> list[str]:
+    """Return the modules whose code a body runs."""
+    if isinstance(body, Run):
+        return [body.module]
+    return sorted({tool.module for tool in body.tools if tool.module}) if isinstance(body, Prompt) else []
 
 
 def _behind(path: str) -> str:

@@ -106,7 +106,7 @@ class Engine:
         segment = Segment(self.desk, job, start)
         self._segments[start.run.id] = segment
         try:
-            return await segment.run(), segment.root.reports
+            return await segment.run(), segment.reports
         finally:
             del self._segments[start.run.id]
             segment.ended.set()

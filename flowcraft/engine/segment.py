@@ -9,9 +9,10 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from flowcraft.engine.finale import PREFIX, End, Finale
 from flowcraft.engine.graph import first_error, walk
 from flowcraft.engine.ground import Desk, Ground
-from flowcraft.engine.job import Frame, Job
+from flowcraft.engine.job import Frame, Job, StageReport
 from flowcraft.engine.ports import ENDED, EventRow, SegmentStart, StateChange, Write
 from flowcraft.engine.stage import StageRunner
 from flowcraft.errors import BudgetExceeded, RunDiverged, StageFailed
@@ -31,6 +32,7 @@ class Segment(Ground):
         self.root = Frame(stages=job.workflow.stages, workflow=job.workflow, inputs=job.inputs)
         self.cancelled = False
         self.ended = threading.Event()
+        self.finale = Finale(self, self.root, 1)
         self._lost = 0.0
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -44,40 +46,59 @@ class Segment(Ground):
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)
         interrupted: asyncio.CancelledError | None = None
         try:
-            await self._remember()
-            state, outputs, error = await self._carry()
+            end = await self._whole()
         except asyncio.CancelledError as raised:
-            state, outputs, error = ("cancelled", None, "") if self.cancelled else ("interrupted", None, "")
-            interrupted = raised
+            end, interrupted = End(state="interrupted"), raised
             _forgive()
+        state, error = end.state, end.error
         seconds = self.run_row.seconds + time.monotonic() - begun
         change = StateChange(
             state=state,  # type: ignore[arg-type]  # one of RunState, by the lines above
-            outputs=outputs,
+            outputs=end.outputs,
             error=error,
             seconds=seconds,
             ended=self.desk.now() if state in ENDED else None,
             offline=self._offline,
         )
         finished = RunFinished(run=self.run_row.id, time=self.desk.now(), state=state, seconds=seconds, error=error)
-        end = Write(run=self.book.run, epoch=self.book.epoch, events=(self._row(finished),), state=change)
-        await unhurried(self.desk.writer.save(end))
+        last = Write(run=self.book.run, epoch=self.book.epoch, events=(self._row(finished),), state=change)
+        await unhurried(self.desk.writer.save(last))
         self.desk.bus.emit(finished)
-        if interrupted is not None and not self.cancelled:
+        if interrupted is not None:
             raise interrupted
         return change
 
-    async def _carry(self) -> tuple[str, Any, str]:
+    async def _whole(self) -> End:
+        """Carry the run out and then, unless it is interrupted, what runs last."""
+        try:
+            await self._remember()
+            end = self.finale.recorded() or await self._carry()
+            return await self.finale.carry(end)
+        except asyncio.CancelledError:
+            if not self.cancelled:
+                raise
+            _forgive()
+        end = End(state="cancelled")
+        # Cancelled while 'finally' ran, nothing is left to do.
+        return end if self.finale.frame is not None else await self.finale.carry(end)
+
+    async def _carry(self) -> End:
         try:
             await self._in_time(self.walk(self.root))
             if self.root.failure is not None:
-                return "failed", None, f"stage {self.root.failure.stage}: {self.root.failure}"
+                return End(state="failed", error=f"stage {self.root.failure.stage}: {self.root.failure}")
             for name, report in self.root.reports.items():
                 if report.state not in ("done", "skipped", "failed"):
-                    return "failed", None, f"stage {name} did not come to an end"
-            return "done", self.outputs(self.root), ""
+                    return End(state="failed", error=f"stage {name} did not come to an end")
+            return End(state="done", outputs=self.outputs(self.root))
         except (BudgetExceeded, RunDiverged, ExpressionError, StageFailed) as error:
-            return "failed", None, self.job.redactor.text(str(error))
+            return End(state="failed", error=self.job.redactor.text(str(error)))
+
+    @property
+    def reports(self) -> dict[str, StageReport]:
+        """How the stages of the file ended, those that ran last among them, as ``finally/NAME``."""
+        last = self.finale.frame.reports if self.finale.frame is not None else {}
+        return {**self.root.reports, **{f"{PREFIX}/{name}": report for name, report in last.items()}}
 
     async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
         """Carry ``work`` out in the time that the run may take by its own file; raise BudgetExceeded."""
@@ -122,15 +143,20 @@ class Segment(Ground):
         """Read whose answers counted in finished stages, and what these spent if the workflow mentions it."""
         if self.run_row.segment == 1:
             return
-        if any(stage.mentions_run for stage in self.job.workflow.stages.values()):
+        if any(stage.mentions_run for stage in self.job.workflow.every_stage):
             for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
                 self._note(row.path, row.attempt)
         events = await self.threads.run(lambda: self.desk.store.events(self.run_row.id))
         self._lost = lost_seconds(events)
+        self.finale = Finale(self, self.root, 1 + sum(_is_end(event) for event in events))
         for event in events:
             if event.kind == AnswerChosen.kind:
                 told = json.loads(event.data)
                 self._choose(told["path"], told["model"])
+
+
+def _is_end(event: EventRow) -> bool:
+    return event.kind == RunFinished.kind and json.loads(event.data)["state"] in ENDED
 
 
 def lost_seconds(events: Iterable[EventRow]) -> float:

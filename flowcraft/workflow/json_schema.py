@@ -111,6 +111,7 @@ _TOP: dict[str, dict[str, Any]] = {
         "additionalProperties": False,
     },
     "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
+    "finally": _named({"$ref": "#/$defs/stage"}),
     "outputs": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
 }
 

@@ -63,6 +63,7 @@ class _Library:
         self.bodies = bodies
         self.problems: list[Problem] = []
         self.inputs: dict[str, Mapping[str, Input]] = {}
+        self.ending: set[str] = set()
         self.results: dict[str, Type] = {}
         self._workflows: dict[str, Workflow] = {}
         self._targets: dict[str, list[tuple[Body, str]]] = {}
@@ -124,6 +125,8 @@ class _FileReader:
         check_top_keys(self.reading, data)
         header = read_header(self.reading, data, self._model)
         self.library.inputs[self.absolute] = header.inputs
+        if data.get("finally"):
+            self.library.ending.add(self.absolute)
         reader = StageReader(self.reading, header, self.library.bodies, self._signature, self._uses)
         main = reader.all(data.get("stages"))
         last = reader.last(data.get("finally"), main)
@@ -163,6 +166,7 @@ class _FileReader:
             default_model=model if isinstance(model, str) else None,
             stages=stages,
             finally_=last,
+            seen_last=frozenset(references.links.last),
             outputs=outputs,
             warnings=tuple(self.reading.warnings),
             document=document,
@@ -218,6 +222,10 @@ class _FileReader:
             self.library.add(absolute, shown, self.around)
         except UnreadableFile as error:
             self.reading.problem(path, str(error).replace(absolute, target), error.hint)
+            return ""
+        if absolute in self.library.ending:
+            why = "'finally' belongs to the run, so that only the file that is run may have it"
+            self.reading.problem(path, f"{target} has a 'finally'", why)
             return ""
         return absolute if absolute in self.library.inputs else ""
 

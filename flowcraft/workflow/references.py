@@ -23,13 +23,17 @@ _MOST_CIRCLES = 10
 
 @dataclass(slots=True, kw_only=True)
 class Links:
-    """Who mentions whom; ``first`` is the first place where a stage mentions another."""
+    """Who mentions whom; ``first`` is the first place where a stage mentions another.
+
+    ``outputs`` are the stages of the file that its outputs or the stages of ``finally`` mention, ``last`` those of the latter.
+    """
 
     mentions: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, set[str]] = field(default_factory=dict)
     first: dict[tuple[str, str], tuple[Place, Expression | None]] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
+    last: set[str] = field(default_factory=set)
 
 
 class References:
@@ -94,6 +98,7 @@ class References:
                 continue
             if not place.stage or not found[0]:  # the file's outputs, or 'finally' of a stage of the file
                 self.links.outputs.add(found[1])
+                self.links.last |= {found[1]} if place.stage else set()
             elif found[0] != found[1]:
                 self.links.mentions.setdefault(found[0], set()).add(found[1])
                 self.links.first.setdefault((found[0], found[1]), (place, expression))

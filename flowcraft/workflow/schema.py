@@ -142,7 +142,8 @@ class Workflow:
 
     ``folder`` is the folder of the file, absolute; ``files`` holds every file that was read for it (itself, ``uses``, template
     files, ``file('...')``), by absolute path: the snapshot that a run keeps. ``outputs`` is None where the file has none;
-    ``result`` is the type of what a run returns. ``finally_`` are the stages that run last.
+    ``result`` is the type of what a run returns. ``finally_`` are the stages that run last,
+    ``seen_last`` the names of others that they mention.
     ``warnings`` are those that the file alone gives cause for.
     """
 
@@ -158,6 +159,7 @@ class Workflow:
     default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)
     finally_: Mapping[str, Stage] = field(default_factory=dict)
+    seen_last: frozenset[str] = frozenset()
     outputs: Mapping[str, Value] | None = None
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     result: Type = ANY

@@ -16,8 +16,9 @@ from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Uses, Value, Workflow
 from flowcraft.workflow.signatures import Signature
-from flowcraft.workflow.stage_settings import StageSettings, check_judge, read_settings
+from flowcraft.workflow.stage_settings import StageSettings, check_judge, check_tools, read_settings
 from flowcraft.workflow.template import Template
+from flowcraft.workflow.tool_names import TARGET, ToolReader
 from flowcraft.workflow.types import Type
 from flowcraft.workflow.words import (
     BODIES,
@@ -29,8 +30,6 @@ from flowcraft.workflow.words import (
     later,
     takes,
 )
-
-_TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 
 UNKNOWN_WORKFLOW = cast("Workflow", None)
 """Stands in ``Uses`` until all files are read."""
@@ -101,7 +100,10 @@ class StageReader:
         if draft is None:
             return None
         body, uses, signature = draft
-        completed = self.with_defaults(settings, key, flow["each"] is not None)
+        tooled = isinstance(body, Prompt) and bool(body.tools)
+        completed = self.with_defaults(settings, key, flow["each"] is not None, tooled)
+        if tooled:
+            check_tools(self.reading, path, settings)
         check_judge(self.reading, path, completed, tries="until" in data)
         return Draft(
             id=known_as,
@@ -165,12 +167,13 @@ class StageReader:
             key: part for key, part in data.items() if key in STAGE_KEYS and (not body or takes(key, body, self.takes, data))
         }
 
-    def with_defaults(self, own: StageSettings, body: str, many: bool) -> StageSettings:
-        """Return the stage's settings, completed by the file's defaults as far as the body takes them.
+    def with_defaults(self, own: StageSettings, body: str, many: bool, tooled: bool) -> StageSettings:
+        """Return the stage's settings, completed by the file's defaults as far as the body takes them, ``tooled`` or not.
 
         The default model is not among them: what settings say of a stage comes before it.
         """
         defaults = self.header.defaults
+        strategic = takes("strategy", body, self.takes) and not (tooled and defaults.strategy == "best_of_two")
         params = takes("params", body, self.takes)
         timed = body not in ("uses", "stages")
         return StageSettings(
@@ -180,7 +183,7 @@ class StageReader:
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,
             max=own.max,
-            strategy=own.strategy or (defaults.strategy if takes("strategy", body, self.takes) else None),
+            strategy=own.strategy or (defaults.strategy if strategic else None),
             judge=own.judge,
             confidence=own.confidence,
         )
@@ -223,14 +226,15 @@ class StageReader:
             return None
         if not prompt.source.strip():
             self.reading.problem((*path, "prompt"), "the prompt is empty", key=True)
-        return Prompt(prompt=prompt, system=system), "", None
+        tools = ToolReader(self.reading, self.signature).all((*path, "tools"), data.get("tools"))
+        return Prompt(prompt=prompt, system=system, tools=tools), "", None
 
     def run(self, at: Path, data: Any) -> tuple[Body, str, Signature | None] | None:
         """Read the function of a ``run``."""
         target = self.reading.plain(at, data, "'run'")
         if not target:
             return None
-        found = _TARGET.fullmatch(target)
+        found = TARGET.fullmatch(target)
         if found is None:
             hint = "write package.module:function"
             if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):

@@ -22,10 +22,11 @@ TOP_KEYS: Mapping[str, str] = {
     "budget": "What the run may spend: usd, calls, tokens, time.",
     "defaults": "What stages take that do not say otherwise: model, strategy, params, timeout, retry, parallel.",
     "stages": "The units of work, by name. Required.",
+    "finally": "Stages that always run last: after success, failure or cancel. They see all others; what did not end is null.",
     "outputs": "What the workflow returns; without it, the stages that no other stage mentions or needs.",
 }
 
-LATER_TOP_KEYS = frozenset({"agents", "mcp", "finally"})
+LATER_TOP_KEYS = frozenset({"agents", "mcp"})
 """Words of the language that are refused until they are carried out."""
 
 DEFAULT_KEYS = ("model", "strategy", "params", "timeout", "retry", "parallel")
@@ -50,7 +51,6 @@ LATER_STAGE_KEYS = frozenset(
         "max",
         "cache",
         "attach",
-        "tools",
         "choices",
         "history",
     }
@@ -81,6 +81,10 @@ STAGE_KEYS: Mapping[str, StageKey] = {
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
     ),
     "system": StageKey(description="The system message; a template, or {file: path}.", bodies=frozenset({"prompt"})),
+    "tools": StageKey(
+        description="What the model may call: functions (module:function) and tools of plugins, by name.",
+        bodies=frozenset({"prompt"}),
+    ),
     "strategy": StageKey(
         description="How models work together: single, best_of_two, cascade, hedge; without it, as settings say.",
         bodies=frozenset({"prompt"}),

@@ -9,3 +9,7 @@ def split(diff: str, limit: int = 3) -> list[str]:
 
 def by_place(text: str, /) -> str:
     return text
+
+
+def search(words: str, most: int = 3) -> list[str]:
+    return words.split()[:most]

@@ -1,0 +1,145 @@
+"""``finally``: runs last, whatever happened before."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from flowcraft.events import StageFinished
+
+pytestmark = pytest.mark.integration
+
+NOTIFY = """
+    finally:
+      notify:
+        run: "steps:note"
+        with: {word: "${{ run.state }}:${{ run.error }}:${{ one }}"}
+"""
+
+
+def pieces(project):
+    with sqlite3.connect(project.path / "flowcraft.db") as connection:
+        return dict(connection.execute("SELECT path, state FROM pieces").fetchall())
+
+
+async def test_runs_last_after_success(project):
+    result = await project.run('    stages: {one: {run: "steps:note", with: {word: first}}}\n' + NOTIFY)
+
+    assert result.state == "done"
+    assert result.outputs == {"one": "first"}
+    assert project.marks() == ["first", "done::first"]
+    assert result.stages["finally/notify"]["state"] == "done"
+
+
+async def test_runs_last_after_a_failure_and_sees_what_did_not_end_as_null(project):
+    result = await project.run('    stages: {one: {run: "steps:fail", with: {word: bad}}}\n' + NOTIFY)
+
+    assert result.state == "failed"
+    assert result.error.startswith("stage one: ")
+    assert project.marks()[0] == "bad"
+    assert " ".join(project.marks()[1:]).startswith("failed:stage one: steps:fail: ValueError: cannot bad")
+    assert project.marks()[-1].endswith(":")
+
+
+async def test_lies_below_its_number_and_runs_again_when_the_run_ends_again(project):
+    path = project.path / "now"
+    failed = await project.run(f"""
+        stages: {{one: {{run: "steps:fail_until", with: {{path: "{path}"}}}}}}
+        finally: {{last: {{run: "steps:note", with: {{word: "${{{{ run.state }}}}"}}}}}}
+    """)
+    path.touch()
+    done = await project.resume(failed.run)
+
+    assert (failed.state, done.state) == ("failed", "done")
+    assert project.marks() == ["try", "failed", "try", "done"]
+    assert {"finally[1]", "finally[1]/last", "finally[2]", "finally[2]/last"} < set(pieces(project))
+
+
+async def test_a_done_run_whose_finally_fails_is_failed(project):
+    result = await project.run("""
+        stages: {one: {run: "steps:note", with: {word: a}}}
+        finally: {last: {run: "steps:fail"}, other: {run: "steps:note", with: {word: other}}}
+    """)
+
+    assert result.state == "failed"
+    assert result.error.startswith("finally: stage finally[1]/last: steps:fail: ValueError")
+
+
+async def test_a_failure_in_finally_does_not_hide_the_first_one(project):
+    result = await project.run("""
+        stages: {one: {run: "steps:fail", with: {word: first}}}
+        finally: {last: {run: "steps:fail", with: {word: second}}}
+    """)
+
+    assert result.state == "failed"
+    assert result.error.index("cannot first") < result.error.index("finally: ") < result.error.index("cannot second")
+
+
+async def test_runs_after_a_cancel(project):
+    project.steps(
+        (project.path / "steps.py").read_text() + "\nimport asyncio\nasync def wait():\n    note('wait')\n    await asyncio.sleep(60)\n"
+    )
+    flow = project.open()
+    async with flow:
+        task = asyncio.ensure_future(
+            project.run(
+                """
+        stages: {one: {run: "steps:wait"}}
+        finally: {last: {run: "steps:note", with: {word: "${{ run.state }}"}}}
+                """,
+                flow,
+            )
+        )
+        while project.marks() != ["wait"]:
+            await asyncio.sleep(0.01)
+        (row,) = flow.engine.store.list()
+        await asyncio.to_thread(flow.cancel, row.id)
+        result = await task
+
+    assert result.state == "cancelled"
+    assert project.marks() == ["wait", "cancelled"]
+
+
+async def test_its_stages_mention_each_other_and_run_stages(project):
+    result = await project.run("""
+        stages:
+          one: {when: "false", run: "steps:note", with: {word: a}}
+          two: {run: "steps:note", with: {word: b}}
+        finally:
+          first: {run: "steps:note", with: {word: "${{ run.stages.one.state }}-${{ run.stages.two.state }}"}}
+          second: {run: "steps:note", with: {word: "<${{ first }}>"}}
+    """)
+
+    assert result.state == "done"
+    assert project.marks() == ["b", "skipped-done", "<skipped-done>"]
+    assert result.outputs == {"one": None, "two": "b"}
+
+
+async def test_stopped_while_it_runs_it_goes_on_with_the_state_that_was_recorded(project):
+    """The failed stage gets no other go: the run had ended, and only its end is left to do."""
+    path = project.path / "now"
+    failed = await project.run(f"""
+        stages: {{one: {{run: "steps:fail_until", with: {{path: "{path}"}}}}}}
+        finally:
+          first: {{run: "steps:note", with: {{word: "${{{{ run.state }}}}"}}}}
+          second: {{needs: [first], run: "steps:note", with: {{word: end}}}}
+    """)
+    with sqlite3.connect(project.path / "flowcraft.db") as connection:  # as a kill behind the first stage leaves it
+        connection.execute("DELETE FROM pieces WHERE path = 'finally[1]/second'")
+        connection.execute("DELETE FROM events WHERE kind = 'run.finished'")
+        connection.execute("UPDATE runs SET state = 'interrupted'")
+    path.touch()
+
+    again = await project.resume(failed.run)
+
+    assert again.state == "failed"
+    assert project.marks() == ["try", "failed", "end", "end"]
+
+
+async def test_its_stages_are_told_below_it(project):
+    await project.run('    stages: {one: {run: "steps:note", with: {word: a}}}\n' + NOTIFY)
+
+    told = [event.stage for event in project.events if isinstance(event, StageFinished)]
+    assert told == ["one", "finally[1]/notify"]
