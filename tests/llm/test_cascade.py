@@ -185,6 +185,26 @@ async def test_the_judge_that_is_named_is_asked_whatever_its_family(cascade):
     assert asked(stage) == ["cheap", "named"]
 
 
+async def test_nobody_scores_his_own_answer_not_even_who_is_named(cascade):
+    stage = cascade(
+        {"cheap": [LONG, score(1)], "judge": [score(0.9)], "dear": ["dear"]},
+        models=[("primary", "cheap"), ("duplicate", "judge")],
+        judge=JudgeRules(model="cheap"),
+    )
+
+    assert (await stage.chain.chat("hi")).model == "cheap"
+    assert asked(stage) == ["cheap", "judge"]
+
+
+async def test_a_second_sample_is_of_the_model_that_answered(cascade):
+    stage = cascade(
+        {"cheap": [DOWN, "other"], "small": ["yes"], "dear": ["dear"]}, models=[("primary", "cheap"), ("primary", "small")]
+    )
+
+    assert (await stage.chain.chat("hi")).text == "yes"
+    assert asked(stage) == ["cheap", "small", "small"]
+
+
 async def test_what_nobody_can_measure_reaches_no_threshold(cascade):
     stage = cascade({"cheap": [LONG], "dear": ["dear"]}, threshold=0.0)
 
