@@ -27,6 +27,7 @@ from flowcraft.engine import (
     StateChange,
     stage_of,
 )
+from flowcraft.engine.bodies.shell import why_no_shell
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
@@ -221,6 +222,7 @@ class FlowCraft:
             knows_judge=lambda name: name in self.plugins.judges(),
             tools=lambda: self.plugins.tools(function_tool),
             unset_env=self._unset(workflow),
+            no_shell=why_no_shell(),
             short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),
             starting=starting,
         )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.errors import ToolUnavailable
-from flowcraft.errors import StageFailed
+from flowcraft.errors import StageFailed, ToolUnavailable
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor

@@ -9,12 +9,13 @@ from typing import Any
 from flowcraft.engine.bodies.group import GroupAsk
 from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
+from flowcraft.engine.bodies.shell import ShellAsk
 from flowcraft.engine.bodies.uses import UsesAsk
 from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Stage, Uses
+from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Shell, Stage, Uses
 from flowcraft.workflow.template import Template, inserted, render_value
 
 Scope = Mapping[str, Any]
@@ -69,6 +70,8 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
             asks["tools"] = [name.written for name in body.tools]
     elif isinstance(body, Run):
         asks["run"] = body.target
+    elif isinstance(body, Shell):
+        asks["shell"] = body.command
     elif isinstance(body, Uses):
         asks["uses"] = body.path
     elif isinstance(body, Group):
@@ -86,6 +89,8 @@ def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], 
         return GroupAsk(stages=body.stages, names=scope)
     if isinstance(body, Run):
         return RunAsk(module=body.module, function=body.function)
+    if isinstance(body, Shell):
+        return ShellAsk(command=body.command, text=body.text)
     if isinstance(body, Uses):
         return UsesAsk(path=body.path, workflow=body.workflow)
     assert isinstance(body, Plugin)

@@ -9,7 +9,7 @@ from typing import Any
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Stage, ToolName, Uses, Workflow
+from flowcraft.workflow.schema import Prompt, Shell, Stage, ToolName, Uses, Workflow
 
 _NEEDED_BY_PARAMS = {
     "temperature": "temperature",
@@ -45,8 +45,9 @@ class Facts:
     them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
     stage's strategy its models cannot carry out, or why its judge has nothing to do. ``knows_judge`` says whether a plugin
     offers a judge of that name, ``tools`` returns the names of the tools that plugins offer.
-    ``short_env`` are environment names whose value is too short to be hidden, ``unset_env`` those without a value. These, and
-    models of which nobody here knows, are problems where the run is ``starting``, else warnings: another machine may have
+    ``no_shell`` says why this machine carries out no command, nothing where it does. ``short_env`` are environment names whose
+    value is too short to be hidden, ``unset_env`` those without a value. These, no shell, and models of which nobody here
+    knows are problems where the run is ``starting``, else warnings: another machine may have
     what they need.
     """
 
@@ -60,6 +61,7 @@ class Facts:
     tools: Callable[[], Collection[str]] = tuple
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
+    no_shell: str = ""
     starting: bool = True
 
 
@@ -119,6 +121,9 @@ class _Check:
         if self.workflow.default_model is not None:
             yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
         for stage in self.workflow.every_stage:
+            if isinstance(stage.body, Shell) and self.facts.no_shell:
+                path, warning = (*stage.at, "shell"), not self.facts.starting
+                yield self.document.problem(path, self.facts.no_shell, key=True, warning=warning)
             if isinstance(stage.body, Prompt) or stage.model is not None:
                 yield from self._stage(stage)
 

@@ -137,6 +137,7 @@ _STAGE: dict[str, dict[str, Any]] = {
     "confidence": {"type": "number", "minimum": 0, "maximum": 1},
     "prompt": {"$ref": "#/$defs/template"},
     "run": {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"},
+    "shell": {"type": "string", "minLength": 1},
     "uses": {"type": "string", "minLength": 1},
 }
 

@@ -12,12 +12,13 @@ from typing import Any
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
+from flowcraft.workflow.commands import SHELL_RESULT
 from flowcraft.workflow.drafts import Block, Draft, blocks_of, finished
 from flowcraft.workflow.files import Files, UnreadableFile
 from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
 from flowcraft.workflow.reading import Path, Reading, TooManyProblems
 from flowcraft.workflow.references import References
-from flowcraft.workflow.schema import Body, Input, Prompt, Stage, Value, Workflow
+from flowcraft.workflow.schema import Body, Input, Prompt, Shell, Stage, Value, Workflow
 from flowcraft.workflow.signatures import Modules, NotFound, Signature
 from flowcraft.workflow.stages import StageReader, beside
 from flowcraft.workflow.types import ANY, STRING, Fields, ListOf, Type
@@ -195,6 +196,8 @@ class _FileReader:
             return draft.output
         if isinstance(draft.body, Prompt):
             return STRING
+        if isinstance(draft.body, Shell):
+            return SHELL_RESULT
         if draft.signature is not None:
             return draft.signature.returns
         return self.library.results.get(draft.uses, ANY)

@@ -73,6 +73,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """A command of bash. ``text`` says that what it prints is taken as text though the stage has an ``output``."""
+
+    command: str
+    text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Uses:
     """Another workflow, as a part of this run. A workflow that uses itself refers to itself here."""
 
@@ -95,7 +103,7 @@ class Group:
     stages: Mapping[str, Stage]
 
 
-Body = Prompt | Run | Uses | Group | Plugin
+Body = Prompt | Run | Shell | Uses | Group | Plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,8 +91,9 @@ class Scopes:
         names: dict[str, Type] = {"inputs": self._inputs, "run": self._runs[id(block)], "env": self._env}
         hidden: dict[str, str] = {}
         draft = self.drafts.get(stage)
-        if draft is None or key != "with" or draft.key != "run":
-            hidden["env"] = "'env' stands only in 'with' of a 'run', where a secret cannot reach a model or a record"
+        if draft is None or key != "with" or draft.key not in ("run", "shell"):
+            where = "stands only in 'with' of a 'run' or a 'shell'"
+            hidden["env"] = f"'env' {where}, where a secret cannot reach a model or a record"
         self._add_items(stage, key, names, hidden)
         self._add_tries(stage, key, names, hidden)
         if key in ONLY_INPUTS:

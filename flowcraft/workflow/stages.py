@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import did_you_mean, listed, nearest
+from flowcraft.workflow.commands import prints_text, read_shell
 from flowcraft.workflow.drafts import FINALLY, Block, Draft
 from flowcraft.workflow.flow import check_pairs, read_flow
 from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
-from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Uses, Value, Workflow
+from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Shell, Uses, Value, Workflow
 from flowcraft.workflow.signatures import Signature
 from flowcraft.workflow.stage_settings import StageSettings, check_judge, check_tools, read_settings
 from flowcraft.workflow.template import Template
@@ -100,6 +102,9 @@ class StageReader:
         if draft is None:
             return None
         body, uses, signature = draft
+        output = self.output(path, data, key)
+        if isinstance(body, Shell):
+            body = replace(body, text=prints_text(output))
         tooled = isinstance(body, Prompt) and bool(body.tools)
         completed = self.with_defaults(settings, key, flow["each"] is not None, tooled)
         if tooled:
@@ -113,7 +118,7 @@ class StageReader:
             body=body,
             settings=completed,
             with_=self.arguments(path, data, known_as) if takes("with", key, self.takes) else {},
-            output=self.output(path, data, key),
+            output=output,
             uses=uses,
             signature=signature,
             inner=inner,
@@ -209,6 +214,9 @@ class StageReader:
             return self.run(at, data[key])
         if key == "stages":
             return Group(stages={}), "", None
+        if key == "shell":
+            shell = read_shell(self.reading, path, data)
+            return (shell, "", None) if shell is not None else None
         if key == "uses":
             target = self.reading.plain(at, data[key], "'uses'")
             absolute = self.workflow(at, target) if target else ""

@@ -37,12 +37,12 @@ STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
 BODIES: Mapping[str, str] = {
     "prompt": "One question to a model; a template, or {file: path}.",
     "run": "A Python function, package.module:function, sync or async; looked up beside the workflow file first.",
+    "shell": "A command of bash; values reach it as environment variables that 'with' names, 'stdin' is piped.",
     "uses": "Another workflow file, as a part of this run.",
 }
 
 LATER_STAGE_KEYS = frozenset(
     {
-        "shell",
         "approve",
         "crew",
         "agent",
@@ -55,7 +55,7 @@ LATER_STAGE_KEYS = frozenset(
         "history",
     }
 )
-LATER_BODIES = frozenset({"shell", "approve", "crew", "stages"})
+LATER_BODIES = frozenset({"approve", "crew", "stages"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,11 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     "timeout": StageKey(description="How long one element may take, all its tries included: 500ms, 30s, 5m, 24h, 7d."),
     "retry": StageKey(description="So many more goes of the body: a number, or {max, backoff}."),
     "on_error": StageKey(description="fail (default), or continue: the stage is null and its error is in the run's record."),
-    "with": StageKey(description="Arguments of the function or inputs of the workflow.", bodies=frozenset({"run", "uses"})),
-    "output": StageKey(description="The type of the result, which is checked.", bodies=frozenset({"prompt", "run"})),
+    "with": StageKey(
+        description="Arguments of the function, variables of the command, or inputs of the workflow.",
+        bodies=frozenset({"run", "shell", "uses"}),
+    ),
+    "output": StageKey(description="The type of the result, which is checked.", bodies=frozenset({"prompt", "run", "shell"})),
     "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt"})),
     "params": StageKey(
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
@@ -100,10 +103,10 @@ STAGE_KEYS: Mapping[str, StageKey] = {
 
 
 FOREIGN_BODIES: Mapping[str, str] = {
-    **dict.fromkeys(("python", "function", "code", "script", "call"), "a function is called by run: package.module:function"),
+    **dict.fromkeys(("python", "function", "code", "call"), "a function is called by run: package.module:function"),
     **dict.fromkeys(("workflow", "include", "import", "call_workflow"), "another workflow stands in 'uses'"),
     **dict.fromkeys(("llm", "ask", "message", "messages", "user"), "a question to a model stands in 'prompt'"),
-    **dict.fromkeys(("command", "cmd", "bash"), "a program is started by a function ('run')"),
+    **dict.fromkeys(("command", "cmd", "bash", "sh", "script", "exec"), "a command stands in 'shell'"),
 }
 FOREIGN_STAGE_KEYS: Mapping[str, str] = {
     **FOREIGN_BODIES,
