@@ -300,6 +300,38 @@ async def test_keep_says_nothing_where_nobody_wants_to_hear_it(play: Any) -> Non
     assert stage.warnings == []
 
 
+@pytest.mark.parametrize("shown", [ReasoningDelta("hm"), ToolCallDelta(0, "1", "look"), TextDelta("\n")])
+async def test_where_there_is_no_text_to_keep_the_answer_begins_anew(acts: Any, staged: Any, shown: Any) -> None:
+    class Breaks(acts.fake):  # type: ignore[misc]  # its base comes from a fixture
+        async def stream(self, model: str, request: ChatRequest) -> AsyncGenerator[Any, None]:
+            if model == "a":
+                self.next_of(model, request)
+                yield shown
+                raise LOST
+            async for event in super().stream(model, request):
+                yield event
+
+    stage = staged({"a": ["x"], "b": ["yes"]}, kind=Breaks, continuation="keep", retries=0)
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert (reader.text, reader.response.text, reader.response.finish_reason) == ("yes", "yes", "stop")
+    assert reader.response.extra["continuation"] == {"mode": "keep", "seams": [], "restarts": 1}
+    assert stage.warnings == []
+
+
+async def test_what_was_begun_anew_for_want_of_text_may_be_kept(acts: Any, staged: Any) -> None:
+    class Thinks(acts.fake):  # type: ignore[misc]  # its base comes from a fixture
+        async def stream(self, model: str, request: ChatRequest) -> AsyncGenerator[Any, None]:
+            self.next_of(model, request)
+            yield ReasoningDelta("hm") if model == "a" else TextDelta("one ")
+            raise LOST
+
+    stage = staged({"a": ["x"], "b": ["x"]}, kind=Thinks, continuation="keep", retries=0)
+    reader = await Reader().read(stage.chain.stream("hi"))
+    assert (reader.text, reader.response.text, reader.response.finish_reason) == ("one ", "one ", "cut")
+    told = reader.response.extra["continuation"]
+    assert (told["restarts"], told["why"]) == (1, f"fake:b: ProviderUnavailable: {LOST.message}")
+
+
 async def test_json_that_breaks_off_is_not_kept(play: Any) -> None:
     stage = play({"a": Part(9)}, continuation="keep")
     with pytest.raises(ProviderUnavailable, match="reset"):

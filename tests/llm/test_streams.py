@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -78,6 +79,38 @@ async def test_a_stream_that_is_closed_early_is_cancelled_and_closes_its_connect
     async with stage.chain.stream("hi") as stream:
         async for _ in stream:
             break
+    assert stage.fake.closed == ["a"]
+    assert stage.outcomes(record.attempt for record in stage.sink.records) == [("a", "cancelled")]
+
+
+@pytest.mark.parametrize("strategy", ["single", "hedge"])
+@pytest.mark.parametrize("continuation", ["fail", "restart", "continue"])
+async def test_a_stream_that_is_dropped_closes_its_connection(staged: Any, strategy: str, continuation: str) -> None:
+    stage = staged({"a": ["one two three"], "b": ["hello"]}, strategy=strategy, continuation=continuation)
+    stream = stage.chain.stream("hi")
+    assert await anext(stream) == TextDelta("one")
+    del stream
+    gc.collect()
+    await asyncio.sleep(1)
+    assert stage.fake.closed == ["a"]
+    assert stage.outcomes(record.attempt for record in stage.sink.records) == [("a", "cancelled")]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_tasks_may_read_a_stream_in_turn_and_any_of_them_close_it(staged: Any, acts: Any) -> None:
+    stage = staged({"a": [acts.cut("one", "two", then=acts.hang)]})
+    stream = stage.chain.stream("hi")
+    for piece in ("one", "two"):
+        assert await asyncio.create_task(anext(stream)) == TextDelta(piece)
+    waiting = asyncio.create_task(anext(stream))
+    await asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="already running"):
+        await stream.aclose()
+    assert stage.fake.closed == []
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.create_task(stream.aclose())
     assert stage.fake.closed == ["a"]
     assert stage.outcomes(record.attempt for record in stage.sink.records) == [("a", "cancelled")]
 

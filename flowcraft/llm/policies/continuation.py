@@ -82,7 +82,7 @@ class Continuation:
         self, request: ChatRequest, so_far: SoFar, chances: _Chances, failed: LLMError
     ) -> AsyncGenerator[StreamEvent, None]:
         """Return the events that end the answer, as far as they come. Raises what keeps it from ending."""
-        if self._mode == "keep":
+        if self._mode == "keep" and so_far.can_be_kept:
             return self._kept(request, so_far, failed)
         going_on = self._mode == "continue" and so_far.can_be_gone_on_with
         why = so_far.cut()
@@ -109,7 +109,7 @@ class Continuation:
         return next(events), _led(events)
 
     def _kept(self, request: ChatRequest, so_far: SoFar, failed: LLMError) -> AsyncGenerator[StreamEvent, None]:
-        if isinstance(failed, InvalidOutput) or request.output is not None or not so_far.text:
+        if isinstance(failed, InvalidOutput) or request.output is not None:
             raise failed
         response = so_far.kept()
         self._warn(f"a stream of {response.provider}:{response.model} was cut; the text so far is taken for the answer")

@@ -75,6 +75,11 @@ class SoFar:
         free = "audio" not in asked.modalities and not any(key in asked.extra for key in SHAPED)
         return plain and free and bool(self.text.strip())
 
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether there is something that may stand for the answer: not thoughts or halves of tool calls alone."""
+        return bool(self.text.strip())
+
     def see(self, event: StreamEvent) -> None:
         """Take an event that is shown to the reader and is no text."""
         kind = type(event)
@@ -167,7 +172,7 @@ class SoFar:
             seconds=piece.seconds,
             first_token=piece.first_token,
             offline=piece.offline,
-            extra={"continuation": {"mode": self._mode, "seams": [], "restarts": 0, "why": why}},
+            extra={"continuation": {"mode": self._mode, "seams": [], "restarts": self._restarts, "why": why}},
         )
 
     def _switched(self, event: Switch) -> None:
