@@ -1,0 +1,83 @@
+"""The key ``tools`` of a prompt."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowcraft.workflow import Facts, check_workflow
+from flowcraft.workflow.schema import ToolName
+
+pytestmark = pytest.mark.unit
+
+STEPS = """
+def search(words: str) -> str:
+    raise RuntimeError("nothing is called by a check")
+raise RuntimeError("nothing is imported by a check")
+"""
+
+
+@pytest.fixture
+def tooled(folder):
+    folder.write("steps.py", STEPS)
+    return folder
+
+
+def test_functions_and_plugins_tools_are_named(tooled):
+    body = tooled.load("stages: {a: {prompt: hello, tools: [steps:search, look_up]}}\n").stages["a"].body
+
+    assert body.tools == (
+        ToolName(written="steps:search", module="steps", function="search"),
+        ToolName(written="look_up"),
+    )
+
+
+@pytest.mark.parametrize("nothing", ["[]", "null"])
+def test_no_tools_are_none(folder, nothing):
+    assert folder.load(f"stages: {{a: {{prompt: hello, tools: {nothing}}}}}\n").stages["a"].body.tools == ()
+
+
+def test_tool_that_no_plugin_offers_is_a_problem_at_its_place(tooled):
+    workflow = tooled.load("stages:\n  a:\n    prompt: hello\n    tools: [steps:search, look]\n")
+
+    (problem,) = check_workflow(workflow, Facts(tools=lambda: ("look_up", "write")))
+
+    assert (problem.line, problem.column) == (5, 27)
+    assert problem.message == "no plugin offers a tool 'look'"
+    assert "look_up" in problem.hint
+    assert not check_workflow(workflow, Facts(tools=lambda: ("look",)))
+
+
+def test_plugins_are_not_asked_where_no_tool_of_theirs_is_named(tooled):
+    def never() -> tuple[str, ...]:
+        raise AssertionError("plugins were asked")
+
+    assert not check_workflow(tooled.load("stages: {a: {prompt: hello, tools: [steps:search]}}\n"), Facts(tools=never))
+
+
+def test_models_must_be_able_to_call_tools(tooled):
+    asked = []
+
+    def lacks(model, stage, default, wanted):
+        asked.append(wanted)
+        return "local:small"
+
+    workflow = tooled.load("stages: {a: {prompt: hello, tools: [steps:search]}}\n")
+    (problem,) = check_workflow(workflow, Facts(lacks=lacks))
+
+    assert asked == [frozenset({"tools"})]
+    assert problem.message == "local:small cannot do what stage 'a' needs: tools"
+
+
+@pytest.mark.parametrize(("default", "strategy"), [("best_of_two", None), ("cascade", "cascade")])
+def test_best_of_two_as_a_default_is_not_applied_to_a_prompt_with_tools(tooled, default, strategy):
+    workflow = tooled.load(
+        f"""
+        defaults: {{strategy: {default}}}
+        stages:
+          a: {{prompt: hello, tools: [steps:search]}}
+          b: {{prompt: hello}}
+        """
+    )
+
+    assert workflow.stages["a"].strategy == strategy
+    assert workflow.stages["b"].strategy == default
