@@ -140,7 +140,7 @@ class SoFar:
             return event
         response = event.response
         told: dict[str, Any] = {"mode": self._mode, "seams": self._seams, "restarts": self._restarts}
-        extra = {**response.extra, "continuation": told}
+        extra = {"continuation": told, **response.extra}
         if not self._seams:
             return Done(copied_response(response, extra=extra))
         costs = [response.usd, *(piece.usd for piece in self._pieces)]
