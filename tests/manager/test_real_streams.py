@@ -15,14 +15,31 @@ from flowcraft.errors import ProviderUnavailable, SettingsError
 from flowcraft.events import Bus, Event, Said
 from flowcraft.llm.seam import last_words
 from flowcraft.manager import LLMManager
-from flowcraft.plugin import ChatResponse, OutputSpec, Restart, Rollback, Switch, TextDelta
+from flowcraft.plugin import (
+    ChatResponse,
+    OutputSpec,
+    Reasoning,
+    ReasoningDelta,
+    Restart,
+    Rollback,
+    Switch,
+    TextDelta,
+    ToolCall,
+    ToolCallEvent,
+    ToolSpec,
+)
 from flowcraft.settings import load_settings
 from flowcraft.testing import Fault, FaultServer, Reply
-from flowcraft_openai.client import load
+from flowcraft.testing.dialect import OpenAIDialect
+from flowcraft.testing.messages import MessagesDialect
+from flowcraft_anthropic.client import load as load_anthropic
+from flowcraft_openai.client import load as load_openai
 
 pytestmark = pytest.mark.integration
 
 CUTS = 200
+VENDORS = ("openai", "anthropic")
+DIALECTS = {"openai": OpenAIDialect(), "anthropic": MessagesDialect()}
 WORDS = (
     *("The stream breaks here, and nobody notices.\n", 'he said: "go on" \\ and {on}', "\t- a list\n\n", "  two  spaces  "),
     *("Привет, мир! ", "съешь ещё этих мягких ", "№ 5 — «да» ", "наконец-то.\n"),
@@ -45,15 +62,17 @@ def managed(
     chains: Mapping[str, Any],
     bus: Bus | None = None,
     environ: Mapping[str, str] | None = None,
+    vendor: str = "openai",
     **llm: Any,
 ) -> LLMManager:
-    load()  # the SDK takes a second, which is not to count as a first token
+    load_openai()  # an SDK takes a second, which is not to count as a first token
+    load_anthropic()
     chained = {model for chain in (*chains.values(), llm.get("model_roles", {}).get("primary", ())) for model in chain}
     able = {model: {"capabilities": {"prefill": True}} for model in chained if "fill" in model}
     page = {
         "storage": f"sqlite:///{folder}/calls.db",
         "llm": {"tiers": chains, "retry_attempts": 0, **llm},
-        "providers": {"local": {"type": "openai", "base_url": server.url, "models": able}},
+        "providers": {"local": {"type": vendor, "base_url": server.url, "api_key": "none", "models": able}},
     }
     file = folder / "settings.yaml"
     file.write_text(json.dumps(page))
@@ -108,7 +127,7 @@ async def all_read(manager: LLMManager, tiers: Sequence[str]) -> dict[str, Read]
     return dict(zip(tiers, await asyncio.gather(*map(one, tiers)), strict=True))
 
 
-def told(read: Read) -> list[tuple[int, str]]:
+def seams_told(read: Read) -> list[tuple[int, str]]:
     return [(seam["at"], seam["to"]) for seam in read.response.extra["continuation"]["seams"]]
 
 
@@ -116,7 +135,10 @@ async def closed(server: FaultServer) -> None:
     await server.until(lambda: not server.open_connections and not server.running())
 
 
-async def test_200_streams_cut_anywhere_are_gone_on_with_to_the_last_character(server: FaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_200_streams_cut_anywhere_are_gone_on_with_to_the_last_character(
+    server: FaultServer, tmp_path: Path, vendor: str
+) -> None:
     random = Random(7)
     chains, texts = {}, {}
     inside = 0
@@ -132,12 +154,12 @@ async def test_200_streams_cut_anywhere_are_gone_on_with_to_the_last_character(s
         server.script(fill, Fault.cut_stream(random.randint(0, 20), again) if number % 2 else again)
         server.script(last, again)
         chains[f"tier{number}"] = [cut, fill, last]
-    async with managed(server, tmp_path, chains, continuation="continue") as manager:
+    async with managed(server, tmp_path, chains, vendor=vendor, continuation="continue") as manager:
         reads = await all_read(manager, list(chains))
     for tier, read in reads.items():
         assert read.text == read.response.text == texts[tier]
         assert read.response.message.text == texts[tier]
-        assert read.seams == told(read)
+        assert read.seams == seams_told(read)
         assert read.seams
         assert read.restarts == 0
         assert all(seam["by"] == "prefill" for seam in read.response.extra["continuation"]["seams"])
@@ -165,7 +187,10 @@ def obedient(random: Random, text: str) -> Callable[[Any], Reply]:
     return step
 
 
-async def test_200_streams_are_gone_on_with_by_models_that_can_only_be_told_to(server: FaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_200_streams_are_gone_on_with_by_models_that_can_only_be_told_to(
+    server: FaultServer, tmp_path: Path, vendor: str
+) -> None:
     random = Random(11)
     chains, texts = {}, {}
     for number in range(CUTS):
@@ -174,11 +199,11 @@ async def test_200_streams_are_gone_on_with_by_models_that_can_only_be_told_to(s
         server.script(f"cut{number}", Fault.cut_stream(anywhere(random, tokens), Reply(chunks=tokens)))
         server.script(f"told{number}", obedient(random, text))
         chains[f"tier{number}"] = [f"cut{number}", f"told{number}"]
-    async with managed(server, tmp_path, chains, continuation="continue") as manager:
+    async with managed(server, tmp_path, chains, vendor=vendor, continuation="continue") as manager:
         reads = await all_read(manager, list(chains))
     for tier, read in reads.items():
         assert read.text == read.response.text == texts[tier]
-        assert read.seams == told(read)
+        assert read.seams == seams_told(read)
         assert [seam["by"] for seam in read.response.extra["continuation"]["seams"]] == ["instruction"]
     await closed(server)
 
@@ -206,6 +231,47 @@ async def test_200_streams_cut_anywhere_end_as_their_mode_says(server: FaultServ
             assert read.text == texts[tier]
             assert (read.response.finish_reason, read.restarts) == ("stop", 1)
     assert server.count() == CUTS * (1 if mode == "keep" else 2)
+    await closed(server)
+
+
+CALL = ToolCall(id="call_a", name="weather", arguments='{"city": "Zürich 🙂"}')
+WEATHER = ToolSpec(name="weather", description="Tell the weather.")
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue"])
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_answers_with_thoughts_and_calls_come_whole_whatever_byte_is_the_last(
+    server: FaultServer, tmp_path: Path, vendor: str, mode: str
+) -> None:
+    reply = Reply("Привет, 👩‍👩‍👧 мир!", reasoning="Так, so: 🙂", tool_calls=(CALL,))
+    asked = {"model": "cut", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
+    wire = b"".join(DIALECTS[vendor].events(reply, asked, 1))
+    server.script("good", reply)
+    rules: dict[str, Any] = {"breaker": {"calls": 10_000}, "vendor": vendor, "continuation": mode}
+    ends = range(len(wire) % 11, len(wire), 11)
+    async with managed(server, tmp_path, {"both": ["cut", "good"]}, **rules) as manager:
+        for end in ends:
+            server.script("cut", Fault(raw=wire[:end], content_type="text/event-stream", cut_at="end" if end % 2 else None))
+            thoughts, calls, text = "", [], ""
+            async with manager.llm("both").stream("hi", tools=(WEATHER,)) as stream:
+                async for event in stream:
+                    match event:
+                        case Restart():
+                            thoughts, calls, text = "", [], ""
+                        case ReasoningDelta(piece):
+                            thoughts += piece
+                        case ToolCallEvent(call=call):
+                            calls.append(call)
+                        case TextDelta(piece):
+                            text += piece
+            response = stream.response
+            assert response is not None
+            assert text == response.text == response.message.text == reply.text
+            assert tuple(calls) == response.tool_calls == (CALL,)
+            if "continuation" not in response.extra or response.extra["continuation"]["restarts"]:
+                told = "".join(part.text for part in response.parts if isinstance(part, Reasoning))
+                assert thoughts == told == reply.reasoning
+    assert server.count("cut") == len(ends)
     await closed(server)
 
 
