@@ -18,7 +18,7 @@ from flowcraft.engine.ports import Piece
 from flowcraft.engine.tries import Exhausted, Tried, Tries
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Group, Stage, Uses
+from flowcraft.workflow.schema import Group, Prompt, Stage, Uses
 
 Scope = Mapping[str, Any]
 
@@ -84,7 +84,9 @@ class Element:
     def _check(self, unit: Unit, piece: Piece) -> None:
         self.book.check(piece, unit.what)
         if unit.code != piece.code and piece.state == "done":
-            said = f"the code of {self.stage.name} changed since it ran; what it finished stays finished"
+            attaches = isinstance(self.stage.body, Prompt) and self.stage.body.attach
+            whose = f"what is attached to {self.stage.name}" if attaches else f"the code of {self.stage.name}"
+            said = f"{whose} changed since it ran; what it finished stays finished"
             self.ground.say_once("code", said)
 
     def _known(self, path: str, piece: Piece) -> tuple[Any, str]:

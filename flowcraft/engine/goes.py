@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowcraft.engine.attachments import contents
 from flowcraft.engine.context import Context, LeavesValue
 from flowcraft.engine.failures import LONGEST_MESSAGE, TimedOut, explain, is_failure
 from flowcraft.engine.functions import load_module
@@ -22,6 +24,7 @@ from flowcraft.engine.values import digest, plain
 from flowcraft.errors import StageFailed
 from flowcraft.events import GoFailed
 from flowcraft.plugin.chat import OutputSpec
+from flowcraft.workflow.attachments import LARGEST
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import Body, Prompt, Run, Stage
 from flowcraft.workflow.template import render_value
@@ -53,6 +56,7 @@ class Goes:
         self._output: Type | None = None
         self._schema: dict[str, Any] | None = None
         self._code: str | None = None
+        self._files: dict[tuple[str, int, int], str] = {}
 
     def prepare(self) -> None:
         """Import what the stage's output type needs."""
@@ -80,9 +84,28 @@ class Goes:
                 rendered.model, stage.name, self.frame.workflow.default_model, rendered.quality
             )
         what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
-        return Unit(path=path, what=what, code=self._code_of(), rendered=rendered, scope=scope)
+        return Unit(path=path, what=what, code=self._code_of(rendered), rendered=rendered, scope=scope)
 
-    def _code_of(self) -> str:
+    def _code_of(self, rendered: Rendered) -> str:
+        code = self._code_of_modules()
+        attached = getattr(rendered.options, "attach", ())
+        if not attached:
+            return code
+        paths = [one.found(self.ground.job.folder) for one in attached if not one.is_url]
+        return digest(code, [self._contents(path) for path in paths])
+
+    def _contents(self, path: str) -> str:
+        """Return the digest of an attached file; made once, though a thousand elements attach it."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return ""
+        key = (path, found.st_mtime_ns, found.st_size)
+        if key not in self._files:
+            self._files[key] = contents(path) if found.st_size <= LARGEST else ""
+        return self._files[key]
+
+    def _code_of_modules(self) -> str:
         if self._code is None:
             codes = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage.body)]
             self._code = codes[0] if len(codes) == 1 else digest(*codes) if codes else ""

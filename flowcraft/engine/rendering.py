@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from flowcraft.engine.attachments import attached
 from flowcraft.engine.bodies.group import GroupAsk
 from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
@@ -66,6 +67,8 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
         asks["prompt"], asks["system"] = rendered.options.prompt, rendered.options.system
         if rendered.options.previous is not None:
             asks["previous"], asks["reasons"] = rendered.options.previous, list(rendered.options.reasons)
+        if rendered.options.attach:
+            asks["attach"] = [[one.kind, one.what] for one in rendered.options.attach]
         if body.tools:
             asks["tools"] = [name.written for name in body.tools]
     elif isinstance(body, Run):
@@ -84,7 +87,7 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
 def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None) -> Any:
     body = stage.body
     if isinstance(body, Prompt):
-        return _prompt(stage.name, body, scope, latest)
+        return replace(_prompt(stage.name, body, scope, latest), attach=attached(stage, body.attach, scope))
     if isinstance(body, Group):
         return GroupAsk(stages=body.stages, names=scope)
     if isinstance(body, Run):

@@ -8,8 +8,9 @@ from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
+from flowcraft.workflow.attachments import CAPABILITIES
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Shell, Stage, ToolName, Uses, Workflow
+from flowcraft.workflow.schema import Attachment, Prompt, Shell, Stage, ToolName, Uses, Workflow
 
 _NEEDED_BY_PARAMS = {
     "temperature": "temperature",
@@ -163,6 +164,20 @@ class _Check:
         if lacking:
             message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
             yield self.document.problem(stage.at, message, "name another model", key=True)
+        if isinstance(stage.body, Prompt):
+            yield from self._attachments(stage, stage.body.attach)
+
+    def _attachments(self, stage: Stage, attach: Sequence[Attachment]) -> Iterator[Problem]:
+        model = stage.model if isinstance(stage.model, str) else None
+        for attachment in attach:
+            if not attachment.kind:
+                continue  # known when the stage runs
+            wanted = frozenset({CAPABILITIES[attachment.kind]})
+            lacking = self.facts.lacks(model, stage.name, self.workflow.default_model, wanted)
+            if lacking:
+                what = {"image": "images", "audio": "sounds", "file": "files"}[attachment.kind]
+                message = f"{lacking} takes no {what}: '{attachment.what}' cannot be attached"
+                yield self.document.problem(attachment.at, message, "name another model")
 
     def _strategy_at(self, stage: Stage) -> Path:
         own = written_at(self.document, stage.at) or {}

@@ -124,6 +124,9 @@ _STAGE: dict[str, dict[str, Any]] = {
     "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
     "output": {"$ref": "#/$defs/type"},
     "system": {"$ref": "#/$defs/template"},
+    "attach": {
+        "anyOf": [{"$ref": "#/$defs/template"}, {"type": "array", "items": {"$ref": "#/$defs/template"}}, {"type": "null"}]
+    },
     "tools": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string", "minLength": 1}},
     "judge": {
         "type": "object",

@@ -55,12 +55,27 @@ class ToolName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What goes with a prompt: a path or URL that is written out, or a template that gives paths and URLs.
+
+    Of what is written out, ``path`` is the absolute path (empty for a URL) and ``kind`` says what it is: image, audio or file.
+    ``at`` is where it stands in its file.
+    """
+
+    what: str | Template
+    path: str = ""
+    kind: str = ""
+    at: tuple[str | int, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One question to a model, which may call ``tools``."""
 
     prompt: Template
     system: Template | None = None
     tools: tuple[ToolName, ...] = ()
+    attach: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

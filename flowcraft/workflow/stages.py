@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import did_you_mean, listed, nearest
+from flowcraft.workflow.attachments import read_attach
 from flowcraft.workflow.commands import prints_text, read_shell
 from flowcraft.workflow.drafts import FINALLY, Block, Draft
 from flowcraft.workflow.flow import check_pairs, read_flow
@@ -235,7 +236,8 @@ class StageReader:
         if not prompt.source.strip():
             self.reading.problem((*path, "prompt"), "the prompt is empty", key=True)
         tools = ToolReader(self.reading, self.signature).all((*path, "tools"), data.get("tools"))
-        return Prompt(prompt=prompt, system=system, tools=tools), "", None
+        attach = read_attach(self.reading, (*path, "attach"), data.get("attach"), name)
+        return Prompt(prompt=prompt, system=system, tools=tools, attach=attach), "", None
 
     def run(self, at: Path, data: Any) -> tuple[Body, str, Signature | None] | None:
         """Read the function of a ``run``."""

@@ -50,7 +50,6 @@ LATER_STAGE_KEYS = frozenset(
         "until",
         "max",
         "cache",
-        "attach",
         "choices",
         "history",
     }
@@ -82,6 +81,10 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt"})),
     "params": StageKey(
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
+    ),
+    "attach": StageKey(
+        description="Images, sounds and files that go with the prompt: a path, an image's URL, or a list of these.",
+        bodies=frozenset({"prompt"}),
     ),
     "system": StageKey(description="The system message; a template, or {file: path}.", bodies=frozenset({"prompt"})),
     "tools": StageKey(

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from flowcraft.engine.attachments import Attached, load
 from flowcraft.engine.context import Context
 from flowcraft.engine.tooling import ask_with_tools
 from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
-from flowcraft.plugin.messages import Message
+from flowcraft.plugin.messages import Message, Part, Text
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.schema import ToolName
 
@@ -29,16 +30,17 @@ class PromptAsk:
     tools: tuple[ToolName, ...] = ()
     previous: str | None = None
     reasons: tuple[str, ...] = ()
+    attach: tuple[Attached, ...] = ()
 
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """What is said to the model."""
+    def messages(self, media: tuple[Part, ...]) -> tuple[Message, ...]:
+        """Return what is said to the model; ``media`` are the contents of what is attached."""
         head = (Message.system(self.system),) if self.system else ()
+        asked = Message(role="user", parts=(*media, Text(text=self.prompt)))
         if self.previous is None:
-            return (*head, Message.user(self.prompt))
+            return (*head, asked)
         wrong = "".join(f"\n- {reason}" for reason in self.reasons)
         again = f"This does not do yet.{' What is wrong with it:' if wrong else ''}{wrong}\nAnswer again, and better."
-        return (*head, Message.user(self.prompt), Message.assistant(self.previous or "(nothing)"), Message.user(again))
+        return (*head, asked, Message.assistant(self.previous or "(nothing)"), Message.user(again))
 
 
 class PromptBody(StageBody):
@@ -46,14 +48,15 @@ class PromptBody(StageBody):
 
     key: ClassVar[str] = "prompt"
     takes: ClassVar[frozenset[str]] = frozenset(
-        {"output", "model", "params", "system", "tools", "strategy", "judge", "confidence"}
+        {"output", "model", "params", "system", "attach", "tools", "strategy", "judge", "confidence"}
     )
 
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Ask and return the answer."""
         wants_text = context.output is None or context.output.schema == {"type": "string"}
+        media = await load(options.attach, context) if options.attach else ()
         request = ChatRequest(
-            messages=options.messages,
+            messages=options.messages(media),
             output=None if wants_text else context.output,
             **request_params(context.params),
         )
