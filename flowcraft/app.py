@@ -15,6 +15,7 @@ from flowcraft import __version__
 from flowcraft.engine import (
     FINALLY,
     AttemptRow,
+    Case,
     Engine,
     Job,
     NewRun,
@@ -25,12 +26,14 @@ from flowcraft.engine import (
     Spent,
     StageReport,
     StateChange,
+    is_judge,
     stage_of,
 )
 from flowcraft.engine.bodies.shell import why_no_shell
 from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
+from flowcraft.llm.scoring import score_request
 from flowcraft.llm.stores import Stores
 from flowcraft.manager import LLMManager, Options
 from flowcraft.plugin import Preset, Provider
@@ -100,6 +103,16 @@ class _Models:
     def written(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Any:
         return self.manager.written(self._choice(model, stage, default), stage=stage, **self._options(quality))
 
+    async def score(self, judge: str | None, stage: tuple[str | None, str, str | None], case: Case) -> tuple[float, str]:
+        named = judge or self.manager.settings.llm.judge.model
+        if named is not None and named in self.manager.plugins.judges():
+            named = None  # it compares two answers, and scores none
+        chain = self.manager.llm(
+            self._choice(named or stage[0], stage[1], stage[2]), stage=stage[1], strategy="single", cache=0
+        )
+        said = (await chain.chat(score_request(case.question, case.answer, case.rubric, case.scope))).parsed
+        return float(said["score"]), str(said["reason"])
+
     def doubts(self, stage: Stage, default: str | None) -> Sequence[str]:
         """Return what of a stage's strategy its models cannot carry out, and whether its judge has nothing to do.
 
@@ -112,7 +125,7 @@ class _Models:
         quality = Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence, tools=tools)
         asked = (stage.model, stage.name, default, quality)
         written = self.written(*asked)
-        if stage.judge is not None and "judge" not in written:
+        if stage.judge is not None and stage.until is None and "judge" not in written:
             told = f"'judge' has nothing to choose from with strategy {written['strategy']}, which settings say"
             return (f"{told}; write strategy: best_of_two",)
         return self.llm(*asked).notes
@@ -393,7 +406,7 @@ class _Bill:
         offline, real = set(), set()
         for row in attempts:
             name = _stage_of(row.path)
-            self._stages.setdefault(name, Spent()).add(row.attempt)
+            self._stages.setdefault(name, Spent()).add(row.attempt, answers=not is_judge(row.path))
             if not row.attempt.offline:
                 real.add(row.path)
             elif row.attempt.outcome == "ok":

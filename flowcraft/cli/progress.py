@@ -22,6 +22,7 @@ from flowcraft.events import (
     Said,
     StageFinished,
     StageStarted,
+    TryFinished,
 )
 
 MARKS = {
@@ -53,6 +54,7 @@ class Row:
     usd: float | None = None
     done: int = 0
     elements: int | None = None
+    tries: str = ""
     begun: float | None = None
     seconds: float = 0.0
 
@@ -93,6 +95,8 @@ class Progress:
         elif isinstance(event, ElementFinished):
             row = self.row(event.stage)
             row.done, row.elements = event.done, event.elements
+        elif isinstance(event, TryFinished) and not event.passed and event.number < event.most:
+            self.row(event.stage).tries = f"try {event.number + 1}/{event.most}"
         elif isinstance(event, StageFinished):
             row = self.row(event.stage)
             row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
@@ -135,6 +139,8 @@ def _cells(row: Row) -> list[Text]:
     state = row.state
     if row.elements is not None and row.state in ("running", "done"):
         state = f"{row.done}/{row.elements}" if row.state == "running" else f"done ({row.elements})"
+    elif row.tries and row.state == "running":
+        state = row.tries
     return [
         Text(mark, style=style),
         Text("  " * row.depth + row.name, style="bold" if row.state == "running" else ""),
@@ -204,6 +210,9 @@ class LineView:
             return f"{event.stage}: {event.state}" + self._details(event)
         if isinstance(event, GoFailed):
             return f"{event.path}: go {event.go} failed: {event.error}; again in {event.pause:.1f} s"
+        if isinstance(event, TryFinished):
+            score = f" (score {event.score:.2f})" if event.score is not None else ""
+            return f"{event.path}: {'passed' if event.passed else f'did not pass, try {event.number} of {event.most}'}{score}"
         if isinstance(event, Said) and event.level in ("info", "warning"):
             return event.message
         return ""

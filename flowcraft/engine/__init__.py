@@ -1,11 +1,12 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
 from flowcraft.engine.finale import PREFIX as FINALLY
-from flowcraft.engine.ground import stage_of
+from flowcraft.engine.ground import is_judge, stage_of
 from flowcraft.engine.job import Job, Spent, StageReport
 from flowcraft.engine.ports import (
     ENDED,
     AttemptRow,
+    Case,
     EventRow,
     Models,
     NewRun,
@@ -23,6 +24,7 @@ __all__ = [
     "ENDED",
     "FINALLY",
     "AttemptRow",
+    "Case",
     "Engine",
     "EventRow",
     "Job",
@@ -38,5 +40,6 @@ __all__ = [
     "Spent",
     "StageReport",
     "StateChange",
+    "is_judge",
     "stage_of",
 ]

@@ -35,13 +35,16 @@ LONGEST_PAUSE = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One element of a stage, or the whole of a stage without ``each``."""
+    """One element of a stage, or the whole of a stage without ``each``; with ``until``, one try of it.
+
+    ``arguments`` is the rendered ``with``, names in place of environment values.
+    """
 
     path: str
     what: str
     code: str
     rendered: Rendered
-    scope: Mapping[str, Any]
+    arguments: Mapping[str, Any]
 
 
 class Goes:
@@ -84,7 +87,7 @@ class Goes:
                 rendered.model, stage.name, self.frame.workflow.default_model, rendered.quality
             )
         what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
-        return Unit(path=path, what=what, code=self._code_of(rendered), rendered=rendered, scope=scope)
+        return Unit(path=path, what=what, code=self._code_of(rendered), rendered=rendered, arguments=arguments)
 
     def _code_of(self, rendered: Rendered) -> str:
         code = self._code_of_modules()

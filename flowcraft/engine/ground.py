@@ -33,6 +33,8 @@ DECISIONS = ("strategy", "confidence")
 """What of an answer's ``extra`` tells how it was chosen."""
 
 DEEPEST_USES = 10
+JUDGE_PART = "judge"
+"""Where below a try its judge's piece lies; no stage may have this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +241,15 @@ class Ground(ABC):
         self._spent.setdefault(stage_of(path), Spent()).chosen = model
 
     def _note(self, path: str, attempt: Attempt) -> None:
-        self._spent.setdefault(stage_of(path), Spent()).add(attempt)
+        answers = not is_judge(path)
+        while path:  # the stage that asked, and those around it
+            self._spent.setdefault(stage_of(path), Spent()).add(attempt, answers=answers)
+            path = path.rpartition("/")[0]
+
+
+def is_judge(path: str) -> bool:
+    """Say whether something at ``path`` was done to judge a try."""
+    return path.endswith(f"/{JUDGE_PART}")
 
 
 def stage_of(path: str) -> str:

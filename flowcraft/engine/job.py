@@ -72,8 +72,8 @@ class Spent:
     model: str | None = None
     chosen: str | None = None
 
-    def add(self, attempt: Attempt) -> None:
-        """Take one attempt in; a skip costs nothing."""
+    def add(self, attempt: Attempt, *, answers: bool = True) -> None:
+        """Take one attempt in; a skip costs nothing. Who only judges (not ``answers``) is not the model that answered."""
         if attempt.outcome == "skipped":
             return
         self.calls += 1
@@ -81,7 +81,7 @@ class Spent:
         if attempt.usd is not None:
             # Rounded, so that the sum does not depend on the order in which attempts ended.
             self.usd = round((self.usd or 0.0) + attempt.usd, 12)
-        if attempt.outcome == "ok":
+        if attempt.outcome == "ok" and answers:
             self.model = attempt.model
 
     def data(self) -> dict[str, Any]:

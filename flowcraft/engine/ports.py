@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from flowcraft.attempts import Attempt
+from flowcraft.plugin.chat import Scope
 from flowcraft.plugin.llm import LLM
 
 RunState = Literal["queued", "running", "waiting", "interrupted", "failed", "cancelled", "done"]
@@ -223,6 +224,16 @@ class Quality:
     tools: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A try to be judged: what was asked, what came of it, and by what it is judged. ``scope`` says where the call belongs."""
+
+    question: str
+    answer: str
+    rubric: str
+    scope: Scope
+
+
 class Models(Protocol):
     """Where stages get their language models from."""
 
@@ -232,4 +243,12 @@ class Models(Protocol):
 
     def written(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Any:
         """Return that chain as settings write it, JSON-like: never what is available now."""
+        ...
+
+    async def score(self, judge: str | None, stage: tuple[str | None, str, str | None], case: Case) -> tuple[float, str]:
+        """Return how good a try is, from 0 to 1, and why, by the judge of that name; without one, by settings' judge.
+
+        ``stage`` is what ``llm`` is asked for the stage: its model, its name, the file's default. Where settings name no judge
+        either, the stage's own models judge. Raises LLMError.
+        """
         ...

@@ -6,18 +6,22 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flowcraft.engine.context import LeavesValue
 from flowcraft.engine.goes import Goes, Unit
+from flowcraft.engine.ground import JUDGE_PART
 from flowcraft.engine.job import Stopped
 from flowcraft.engine.pieces import Kept
-from flowcraft.engine.ports import Piece
+from flowcraft.engine.ports import Case, Piece
 from flowcraft.engine.rendering import Latest, most_tries
-from flowcraft.engine.values import json_text
+from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed
 from flowcraft.events import TryFinished
-from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.plugin.chat import Scope as Place
+from flowcraft.workflow.expressions import ExpressionError, as_json
+from flowcraft.workflow.schema import Prompt, Stage
+from flowcraft.workflow.template import inserted
 
 Scope = Mapping[str, Any]
 
@@ -60,51 +64,83 @@ class Tries:
         except ExpressionError as error:
             raise StageFailed(str(error), run=self.book.run, stage=unit.path) from None
         latest: Latest | None = None
-        best: tuple[float, int, Any] | None = None
+        best: tuple[float, int, Latest] | None = None
         for number in range(1, before + most + 1):
             path = f"{unit.path}#{number}"
-            kept = await self._try(path, self._names(scope, number, latest), latest, deadline)
-            latest = Latest(value=kept.value)
-            tried.count = number
+            names = self._names(scope, number, latest)
+            asked, kept = await self._try(path, names, latest, deadline)
+            verdict = await self._judged(path, asked, {**names, self.stage.name: kept.value}, kept, deadline)
+            latest = Latest(value=kept.value, judge=verdict)
+            tried.count, tried.judge = number, verdict
             passed = self._passed(path, self._names(scope, number, latest))
-            self._tell(path, number, before + most, passed)
+            score = verdict["score"] if verdict is not None else None
+            self._tell(path, (number, before + most), passed, score)
             if passed:
                 return kept
-            best = max(best or (0.0, 0, None), (0.0, number, kept.value), key=lambda one: one[:2])
+            best = max(best or (-1.0, 0, latest), (score or 0.0, number, latest), key=lambda one: one[:2])
             if self.goes.frame.stopping:
                 raise Stopped
         assert best is not None
+        tried.judge = best[2].judge
         message = f"'until' did not hold in {before + most} tries, the most that 'max' allows: {self._condition}"
-        raise Exhausted(message, best[2], best=best[1], tries=before + most)
+        raise Exhausted(message, best[2].value, best=best[1], tries=before + most)
 
     def recorded(self, path: str, best: int | None) -> Tried:
         """Return what is told of tries that are recorded; ``best`` is the one that counts, if not the last."""
         count = 0
         while (piece := self.book.known(f"{path}#{count + 1}")) is not None and piece.state == "done":
             count += 1
-        return Tried(count=max(count, 1))
+        judged = self.book.known(f"{path}#{best or count}/{JUDGE_PART}")
+        return Tried(count=max(count, 1), judge=json.loads(judged.result) if judged is not None else None)
 
     @property
     def _condition(self) -> str:
         return " ".join(self.stage.until.text.split()) if self.stage.until is not None else ""
 
     def _names(self, scope: Scope, number: int, latest: Latest | None) -> Scope:
-        value = latest.value if latest is not None else None
-        return {**scope, self.stage.name: value, "iteration": number}
+        names = {**scope, self.stage.name: latest.value if latest is not None else None, "iteration": number}
+        if self.stage.judge is not None:
+            names["judge"] = latest.judge if latest is not None else None
+        return names
 
-    async def _try(self, path: str, names: Scope, latest: Latest | None, deadline: float | None) -> Kept:
-        """Return what is recorded of a try, or carry it out and record it."""
+    async def _try(self, path: str, names: Scope, latest: Latest | None, deadline: float | None) -> tuple[Unit, Kept]:
+        """Return what was asked in a try, and what is recorded of it; where nothing is, carry it out and record it."""
         unit = self.goes.unit(path, names, latest)
         piece = self.book.known(path)
         if piece is not None:
             self.book.check(piece, unit.what)
             if piece.state == "done":
-                return Kept(piece.result, json.loads(piece.result))
+                return unit, Kept(piece.result, json.loads(piece.result))
         await self.goes.ground.may_start()
         begun = time.monotonic()
         kept = await self.goes.finish(unit, piece, deadline)
         await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun)
-        return kept
+        return unit, kept
+
+    async def _judged(
+        self, path: str, asked: Unit, names: Scope, kept: Kept, deadline: float | None
+    ) -> Mapping[str, Any] | None:
+        """Return what the judge says of a try, which is a piece of its own; None where the stage has no judge."""
+        judge, ground, default = self.stage.judge, self.goes.ground, self.goes.frame.workflow.default_model
+        if judge is None:
+            return None
+        path = f"{path}/{JUDGE_PART}"
+        try:
+            rubric = judge.rubric.text(names)
+        except ExpressionError as error:
+            raise StageFailed(f"judge: {error}", run=self.book.run, stage=path) from None
+        what = digest(path.rpartition("#")[2], rubric, judge.model)
+        known = self.book.known(path)
+        if known is not None:
+            self.book.check(known, what)
+            return cast("Mapping[str, Any]", json.loads(known.result))
+        await ground.may_start()
+        begun = time.monotonic()
+        scope = Place(run=self.book.run, path=path, stage=self.stage.name, deadline=deadline, budget=ground.budget)
+        case = Case(question=question_of(self.stage, asked), answer=inserted(kept.value), rubric=rubric, scope=scope)
+        score, reason = await ground.job.models.score(judge.model, (asked.rendered.model, self.stage.name, default), case)
+        said = self.book.kept(path, {"score": score, "reasons": [reason]})
+        return cast("Mapping[str, Any]", await self.book.record(path, what, said, seconds=time.monotonic() - begun))
 
     def _passed(self, path: str, names: Scope) -> bool:
         assert self.stage.until is not None
@@ -113,10 +149,16 @@ class Tries:
         except ExpressionError as error:
             raise StageFailed(f"until: {error}", run=self.book.run, stage=path) from None
 
-    def _tell(self, path: str, number: int, most: int, passed: bool) -> None:
-        self.goes.ground.emit(TryFinished, stage=self.goes.path, path=path, number=number, most=most, passed=passed)
+    def _tell(self, path: str, counts: tuple[int, int], passed: bool, score: float | None) -> None:
+        number, most = counts
+        stage = self.goes.path
+        self.goes.ground.emit(TryFinished, stage=stage, path=path, number=number, most=most, passed=passed, score=score)
 
 
-def compact(value: Any) -> str:
-    """Return a value as text: text as it is, all else as JSON."""
-    return value if isinstance(value, str) else json_text(value)
+def question_of(stage: Stage, asked: Unit) -> str:
+    """Return what a try was asked, as its judge is shown it."""
+    options, arguments = asked.rendered.options, asked.arguments
+    if isinstance(stage.body, Prompt):
+        return "\n\n".join(text for text in (options.system, options.prompt) if text)
+    given = f" with {as_json(arguments)}" if arguments else ""
+    return f"The stage '{stage.name}' of a workflow was carried out{given}."

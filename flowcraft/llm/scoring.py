@@ -10,7 +10,7 @@ from flowcraft.llm.base import Link
 from flowcraft.llm.judging import Seat, answer_text, exhibits, question_text
 from flowcraft.llm.policies.fallback import Fallback
 from flowcraft.llm.policies.recording import Recorder
-from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec
+from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope
 from flowcraft.plugin.messages import Message
 
 _OUTPUT = OutputSpec(
@@ -67,7 +67,7 @@ class Scorer:
         if not judges:
             return None
         scope = replace(request.scope, check=None, prefer="", until=None, last=False)
-        asked = ChatRequest(messages=self._messages(request, response), output=_OUTPUT, scope=scope)
+        asked = score_request(question_text(request), answer_text(response), self._criteria, scope)
         try:
             said = (await Fallback(judges, self._recorder, timeout=self._timeout).chat(asked)).parsed
         except LLMError:
@@ -80,6 +80,9 @@ class Scorer:
         near = [bool(family) and seat.info.family == family and not seat.named for seat in others]
         return [seat.link for _, seat in sorted(zip(near, others, strict=True), key=lambda pair: pair[0]) if seat.link]
 
-    def _messages(self, request: ChatRequest, response: ChatResponse) -> tuple[Message, ...]:
-        mark, text = exhibits({"QUESTION": question_text(request), "ANSWER": answer_text(response)})
-        return Message.system(_TASK.format(criteria=self._criteria, mark=mark)), Message.user(text)
+
+def score_request(question: str, answer: str, criteria: str, scope: Scope) -> ChatRequest:
+    """Return the request for a score of an answer: its answer holds ``reason`` and ``score``, from 0 to 1."""
+    mark, text = exhibits({"QUESTION": question, "ANSWER": answer})
+    messages = (Message.system(_TASK.format(criteria=criteria, mark=mark)), Message.user(text))
+    return ChatRequest(messages=messages, output=_OUTPUT, scope=scope)

@@ -125,7 +125,7 @@ class _Check:
             if isinstance(stage.body, Shell) and self.facts.no_shell:
                 path, warning = (*stage.at, "shell"), not self.facts.starting
                 yield self.document.problem(path, self.facts.no_shell, key=True, warning=warning)
-            if isinstance(stage.body, Prompt) or stage.model is not None:
+            if isinstance(stage.body, Prompt) or stage.model is not None or stage.judge is not None:
                 yield from self._stage(stage)
 
     def _stage(self, stage: Stage) -> Iterator[Problem]:
@@ -156,7 +156,7 @@ class _Check:
                 return
         if stage.model is not None and not isinstance(stage.model, str):
             return  # a template: known when the run starts
-        if stage.strategy is not None or stage.judge is not None:
+        if isinstance(stage.body, Prompt) and (stage.strategy is not None or stage.judge is not None):
             for doubt in self.facts.doubts(stage, self.workflow.default_model):
                 yield self.document.problem(self._strategy_at(stage), doubt, warning=True)
         wanted = _wanted(stage)

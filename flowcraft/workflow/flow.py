@@ -9,7 +9,6 @@ from flowcraft.source import did_you_mean
 from flowcraft.workflow.expressions import Constant, Expression
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Value
-from flowcraft.workflow.words import LATER_STAGE_KEYS
 
 
 def read_flow(reading: Reading, path: Path, data: Mapping[str, Any], stage: str) -> dict[str, Any]:
@@ -22,9 +21,7 @@ def read_flow(reading: Reading, path: Path, data: Mapping[str, Any], stage: str)
         "needs": _needs(reading, (*path, "needs"), data.get("needs")),
         "when": _condition(reading, path, "when", data, stage) if "when" in data else None,
         "each": _each(reading, (*path, "each"), data["each"], stage) if "each" in data else None,
-        "until": _condition(reading, path, "until", data, stage)
-        if "until" in data and "until" not in LATER_STAGE_KEYS
-        else None,
+        "until": _condition(reading, path, "until", data, stage) if "until" in data else None,
         "on_error": on_error,
     }
 
@@ -33,8 +30,6 @@ def check_pairs(reading: Reading, path: Path, data: Mapping[str, Any]) -> None:
     """Refuse a key that means nothing without another one."""
     if "parallel" in data and "each" not in data:
         reading.problem((*path, "parallel"), "'parallel' without 'each'", "it says how many elements at a time", key=True)
-    if "until" in LATER_STAGE_KEYS:
-        return
     if "until" in data and "max" not in data:
         reading.problem((*path, "until"), "'until' without 'max'", "add how often it is tried at most: max: 3", key=True)
     if "max" in data and "until" not in data:

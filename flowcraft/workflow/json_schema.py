@@ -8,7 +8,7 @@ from typing import Any
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.schema import LANGUAGE_VERSION
-from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, PARAMS
+from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, MOST_TRIES, PARAMS
 from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, STRATEGIES, TOP_KEYS, takes
 
 _DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}
@@ -120,6 +120,9 @@ _STAGE: dict[str, dict[str, Any]] = {
     "needs": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string"}},
     "when": {"$ref": "#/$defs/expression"},
     "each": {"type": ["string", "array", "null"]},
+    "until": {"$ref": "#/$defs/expression"},
+    "max": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_TRIES}, _WHOLE_TEMPLATE]},
+    "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
     "on_error": {"enum": ["fail", "continue"]},
     "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
     "output": {"$ref": "#/$defs/type"},
@@ -154,9 +157,17 @@ def _stage(added: Mapping[str, type[StageBody]]) -> dict[str, Any]:
     names = [*BODIES, *added]
     choices = []
     for name in names:
-        refused = [key for key in STAGE_KEYS if not takes(key, name, plugin_takes)]
-        choices.append({"required": [name], "properties": dict.fromkeys(refused, False)})
-    return {"type": "object", "properties": properties, "additionalProperties": False, "oneOf": choices}
+        refused = [key for key in STAGE_KEYS if not takes(key, name, plugin_takes, ("until",))]
+        choice = {"required": [name], "properties": dict.fromkeys(refused, False)}
+        choices.append(choice if takes("judge", name, plugin_takes) else {**choice, "dependentRequired": {"judge": ["until"]}})
+    pairs = {"until": ["max"], "max": ["until"]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "dependentRequired": pairs,
+        "oneOf": choices,
+    }
 
 
 def _plugin(body: type[StageBody]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ BODIES: Mapping[str, str] = {
     "run": "A Python function, package.module:function, sync or async; looked up beside the workflow file first.",
     "shell": "A command of bash; values reach it as environment variables that 'with' names, 'stdin' is piped.",
     "uses": "Another workflow file, as a part of this run.",
+    "stages": "A group of stages in place: they see the names around them; its value is the object of theirs.",
 }
 
 LATER_STAGE_KEYS = frozenset(
@@ -46,15 +47,12 @@ LATER_STAGE_KEYS = frozenset(
         "approve",
         "crew",
         "agent",
-        "stages",
-        "until",
-        "max",
         "cache",
         "choices",
         "history",
     }
 )
-LATER_BODIES = frozenset({"approve", "crew", "stages"})
+LATER_BODIES = frozenset({"approve", "crew"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +68,8 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     "when": StageKey(description="An expression; the stage runs only if it is true, else it is skipped and null."),
     "each": StageKey(description="A list or an expression that gives one: the stage runs once per element (item, index)."),
     "parallel": StageKey(description="How many elements at a time (1)."),
+    "until": StageKey(description="An expression; the stage is tried again until it is true, at most 'max' times."),
+    "max": StageKey(description="How often the stage is tried at most; goes with 'until'."),
     "timeout": StageKey(description="How long one element may take, all its tries included: 500ms, 30s, 5m, 24h, 7d."),
     "retry": StageKey(description="So many more goes of the body: a number, or {max, backoff}."),
     "on_error": StageKey(description="fail (default), or continue: the stage is null and its error is in the run's record."),

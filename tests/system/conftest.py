@@ -145,6 +145,19 @@ def join(parts):
     return "+".join(str(part) for part in parts)
 """
 
+
+@pytest.fixture(scope="session")
+def steps() -> str:
+    """Functions that leave a mark when they start, and another when they end."""
+    return STEPS
+
+
+@pytest.fixture(scope="session")
+def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Folder]:
+    """Makes folders beyond that of the test."""
+    return lambda name: Folder(tmp_path_factory.mktemp(name))
+
+
 TWELVE = """
 flowcraft: 1
 inputs: {count: integer = 20}
