@@ -34,14 +34,14 @@ from flowcraft.errors import Problem, SettingsError, StoreError, WorkflowError
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
 from flowcraft.llm.scoring import score_request
-from flowcraft.llm.stores import Stores
+from flowcraft.llm.sharing.stores import Stores
 from flowcraft.manager import LLMManager, Options
 from flowcraft.plugin import Preset, Provider
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings import Settings, load_settings
 from flowcraft.source import did_you_mean
 from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
-from flowcraft.tools import function_tool
+from flowcraft.tools import can_serve, function_tool
 from flowcraft.workflow import (
     Facts,
     Prompt,
@@ -234,6 +234,7 @@ class FlowCraft:
             doubts=models.doubts,
             knows_judge=lambda name: name in self.plugins.judges(),
             tools=lambda: self.plugins.tools(function_tool),
+            serves=can_serve(),
             unset_env=self._unset(workflow),
             no_shell=why_no_shell(),
             short_env=frozenset(name for name, value in self._environment(workflow).items() if len(value) < SHORTEST),

@@ -28,7 +28,7 @@ def show_spending(
     settings: SettingsPath = None,
 ) -> None:
     """Show what was spent from the budgets of today and of the last runs. What calls under way may cost is included."""
-    from flowcraft.llm.budgets import day_of
+    from flowcraft.llm.sharing.budgets import day_of
     from flowcraft.manager import LLMManager
 
     manager = LLMManager(settings)
@@ -61,7 +61,7 @@ def _recent(rows: Sequence[Spending], today: str) -> list[Spending]:
 
 
 def _cells(row: Spending) -> list[Text]:
-    from flowcraft.llm.budgets import figure
+    from flowcraft.llm.sharing.budgets import figure
 
     spent = max(0.0, row.spent)
     return [Text(row.scope), Text(row.unit), *(Text(figure(part)) for part in (spent, row.limit, max(0.0, row.limit - spent)))]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowcraft.attempts import Attempt, spent_usd
-from flowcraft.llm.statistics import percentile
+from flowcraft.llm.knowledge.statistics import percentile
 from flowcraft.plugin.capabilities import Price
 
 NO_CALLS = frozenset({"skipped", "cancelled"})

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal
 
-from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.base import Link
 from flowcraft.llm.chain import Chain, ChainLabels, fingerprint_of
-from flowcraft.llm.gates import Limiter
 from flowcraft.llm.gauge import Gauge
 from flowcraft.llm.health import HealthBoard
 from flowcraft.llm.judging import Judges, Jury, LLMJudge, Seat
-from flowcraft.llm.limits import pace
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.model import CallLimits, ProviderLLM
 from flowcraft.llm.ordering import best, cheapest, fastest
 from flowcraft.llm.policies.best_of_two import BestOfTwo, contests
@@ -37,8 +35,10 @@ from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.registry import Found, Registry
 from flowcraft.llm.rules import LimitRules, Models, Policies
 from flowcraft.llm.scoring import Scorer
-from flowcraft.llm.statistics import Statistics
-from flowcraft.llm.stores import MemorySpending
+from flowcraft.llm.sharing.answers import AnswerBook
+from flowcraft.llm.sharing.gates import Limiter
+from flowcraft.llm.sharing.limits import pace
+from flowcraft.llm.sharing.stores import MemorySpending
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor

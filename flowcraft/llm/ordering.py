@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from random import Random
 
 from flowcraft.llm.base import Link
+from flowcraft.llm.knowledge.ratings import Ratings
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.fallback import Order
-from flowcraft.llm.ratings import Ratings
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import Scope
 

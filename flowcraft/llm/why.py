@@ -11,11 +11,11 @@ from flowcraft.llm.base import Link
 from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.composer import ChainSpec, Workshop, cast
 from flowcraft.llm.judging import fit
+from flowcraft.llm.knowledge.ratings import Ratings
+from flowcraft.llm.knowledge.speed import Basis, Expected, Knowledge, Known
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ordering import by_strength, price_of
-from flowcraft.llm.ratings import Ratings
 from flowcraft.llm.rules import AdaptiveRules, OrderName
-from flowcraft.llm.speed import Basis, Expected, Knowledge, Known
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.capabilities import ModelInfo, Price
 from flowcraft.plugin.chat import Scope
 

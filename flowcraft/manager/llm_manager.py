@@ -13,17 +13,17 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import BudgetExceeded, LLMError, ProviderUnavailable, ServiceUnavailable, SettingsError
 from flowcraft.events import Bus, Said
-from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.chain import Chain, ChainLabels, Question
 from flowcraft.llm.composer import ChainSpec, Workshop, compose
-from flowcraft.llm.gates import Limiter
 from flowcraft.llm.health import BreakerRules, HealthBoard
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import ModelStatistics, Spending
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import Models, Policies
-from flowcraft.llm.statistics import Statistics
-from flowcraft.llm.stores import Stores
+from flowcraft.llm.sharing.answers import AnswerBook
+from flowcraft.llm.sharing.gates import Limiter
+from flowcraft.llm.sharing.stores import Stores
 from flowcraft.llm.why import Decision, explained
 from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of

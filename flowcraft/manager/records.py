@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flowcraft.events import Bus, CallFinished
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics, VerdictRecord, VerdictStore
-from flowcraft.llm.statistics import Statistics
 
 Sink = Callable[[CallRecord], None]
 

@@ -15,7 +15,7 @@ from flowcraft.llm.ports import (
     SpendingStore,
     Want,
 )
-from flowcraft.llm.stores import Stores
+from flowcraft.llm.sharing.stores import Stores
 from flowcraft.manager.records import KeptStore, KeptVerdicts
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, func, select
 
 from flowcraft.errors import StoreError
+from flowcraft.llm.knowledge.statistics import WINDOW
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics
-from flowcraft.llm.statistics import WINDOW
 from flowcraft.storage.database import Database
 from flowcraft.storage.hours import AT_ONCE, Hours, histogram, seconds_of
 from flowcraft.storage.rows import ATTEMPT, Reader, attempt_of, attempt_values, integer, optional, real, storable, text

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select
 
-from flowcraft.llm.statistics import WINDOW
+from flowcraft.llm.knowledge.statistics import WINDOW
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import Reader, integer, json_object, optional, real, text, to_json
 from flowcraft.storage.statements import Statement

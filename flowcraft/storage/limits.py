@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
-from flowcraft.llm.limits import PLACE_LASTS, TURN_LASTS, held_back, taken
 from flowcraft.llm.ports import Caller, Hold, LimitStore, Want
+from flowcraft.llm.sharing.limits import PLACE_LASTS, TURN_LASTS, held_back, taken
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import real, storable
 from flowcraft.storage.statements import Statement

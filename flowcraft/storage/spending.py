@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, exists, func, select, update
 
 from flowcraft.llm.ports import Spending, SpendingLine, SpendingStore
-from flowcraft.llm.stores import ROUNDING
+from flowcraft.llm.sharing.stores import ROUNDING
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import Reader, real, storable, text
 from flowcraft.storage.statements import Statement

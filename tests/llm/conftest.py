@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from flowcraft.llm.answers import AnswerBook
 from flowcraft.llm.chain import Chain, ChainLabels
 from flowcraft.llm.composer import ChainSpec, Workshop, compose
-from flowcraft.llm.gates import Limiter
 from flowcraft.llm.health import HealthBoard
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.hedge import HedgeBudget
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import CallRecord
 from flowcraft.llm.registry import ProviderSection, Registry
 from flowcraft.llm.rules import Policies
-from flowcraft.llm.statistics import Statistics
-from flowcraft.llm.stores import Stores
+from flowcraft.llm.sharing.answers import AnswerBook
+from flowcraft.llm.sharing.gates import Limiter
+from flowcraft.llm.sharing.stores import Stores
 from flowcraft.plugin import Capabilities, ChatRequest, ChatResponse, Done, ModelInfo, Preset, Provider, TextDelta, Usage
 from flowcraft.redaction import Redactor
 from flowcraft.testing.clock import VirtualTimeLoop

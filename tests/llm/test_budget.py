@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from flowcraft.errors import BudgetExceeded, ChainExhausted, ProviderUnavailable, StoreError
-from flowcraft.llm.budgets import USUAL_OUTPUT, expected_usage, figure
 from flowcraft.llm.ports import Spending, SpendingLine
 from flowcraft.llm.rules import BudgetRules
-from flowcraft.llm.stores import MemorySpending, Stores
+from flowcraft.llm.sharing.budgets import USUAL_OUTPUT, expected_usage, figure
+from flowcraft.llm.sharing.stores import MemorySpending, Stores
 from flowcraft.plugin import ChatRequest, ChatResponse, Message, ModelInfo, Price, ReasoningSpec, Scope, TextDelta, Usage
 
 pytestmark = pytest.mark.unit

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flowcraft.errors import ChainExhausted, ProviderUnavailable, StoreError
-from flowcraft.llm.answers import decoded, encoded
 from flowcraft.llm.ports import KeptAnswer
-from flowcraft.llm.stores import MemoryAnswers, Stores
+from flowcraft.llm.sharing.answers import decoded, encoded
+from flowcraft.llm.sharing.stores import MemoryAnswers, Stores
 from flowcraft.plugin import (
     ChatRequest,
     ChatResponse,
@@ -289,7 +289,7 @@ async def test_a_typed_answer_keeps_its_value(staged: Any) -> None:
 
 
 async def test_the_oldest_answers_give_way_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowcraft.llm.stores.MOST_ANSWERS", 3)
+    monkeypatch.setattr("flowcraft.llm.sharing.stores.MOST_ANSWERS", 3)
     answers = MemoryAnswers()
     for number in range(5):
         answers.put(str(number), "{}", 1.0, 100.0)

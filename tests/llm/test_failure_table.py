@@ -33,9 +33,9 @@ from flowcraft.errors import (
     QuotaExhausted,
     RateLimited,
 )
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ports import CallRecord
 from flowcraft.llm.rules import CascadeRules, HedgeRules
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin import ChatResponse, Done, OutputSpec, Progress, Timeouts, ToolSpec
 from flowcraft.testing.clock import run_virtual
 

@@ -13,9 +13,9 @@ import pytest
 
 from flowcraft.attempts import Attempt
 from flowcraft.llm.base import Link
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ordering import fastest
 from flowcraft.llm.ports import CallRecord
-from flowcraft.llm.statistics import Statistics
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import ChatRequest, ModelInfo
 from flowcraft.plugin.chat import Scope

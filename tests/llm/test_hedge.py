@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flowcraft.errors import AuthenticationFailed, BudgetExceeded, ChainExhausted, ContextTooLong, ProviderUnavailable
+from flowcraft.llm.knowledge.statistics import percentile
 from flowcraft.llm.ports import LOST
 from flowcraft.llm.rules import BudgetRules, HedgeRules, LimitRules
-from flowcraft.llm.statistics import percentile
 from flowcraft.plugin import ChatRequest, ChatResponse, Price, TextDelta, Usage, collect
 
 pytestmark = pytest.mark.unit

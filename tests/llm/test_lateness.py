@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flowcraft.attempts import Attempt
-from flowcraft.llm.lateness import ENOUGH, Observed, quantile
+from flowcraft.llm.knowledge.lateness import ENOUGH, Observed, quantile
+from flowcraft.llm.knowledge.statistics import Statistics, percentile
 from flowcraft.llm.ports import LOST, CallRecord
-from flowcraft.llm.statistics import Statistics, percentile
 
 pytestmark = pytest.mark.unit
 

@@ -10,9 +10,9 @@ import pytest
 
 from flowcraft.attempts import Attempt
 from flowcraft.llm.base import Link
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ordering import best, cheapest, fastest
 from flowcraft.llm.ports import CallRecord, VerdictRecord
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin import ModelInfo, Price
 from flowcraft.plugin.chat import Scope
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from flowcraft.errors import ChainExhausted, ProviderUnavailable, StoreError
-from flowcraft.llm.budgets import expected_usage
-from flowcraft.llm.gates import Limiter
-from flowcraft.llm.limits import pace
 from flowcraft.llm.ports import Caller, Hold, Want
 from flowcraft.llm.rules import LimitRules
-from flowcraft.llm.stores import MemoryLimits, Stores
+from flowcraft.llm.sharing.budgets import expected_usage
+from flowcraft.llm.sharing.gates import Limiter
+from flowcraft.llm.sharing.limits import pace
+from flowcraft.llm.sharing.stores import MemoryLimits, Stores
 from flowcraft.plugin import ChatRequest, ChatResponse, Message, ModelInfo, Scope, Usage
 
 pytestmark = pytest.mark.unit
@@ -159,7 +159,7 @@ async def test_the_place_of_a_stream_is_held_until_it_ends_and_free_when_it_is_c
 
 
 async def test_long_calls_keep_their_place(staged: Any, acts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowcraft.llm.gates.RENEW", 0.01)
+    monkeypatch.setattr("flowcraft.llm.sharing.gates.RENEW", 0.01)
     renewed = threading.Event()
 
     class Renewing(MemoryLimits):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowcraft.llm.knowledge.ratings import Ratings, Standing, Tally
 from flowcraft.llm.ports import VerdictRecord
-from flowcraft.llm.ratings import Ratings, Standing, Tally
 
 pytestmark = pytest.mark.unit
 

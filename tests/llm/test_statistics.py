@@ -17,9 +17,9 @@ import pytest
 from flowcraft.attempts import Attempt, Usage
 from flowcraft.errors import StoreError
 from flowcraft.llm.base import Link
+from flowcraft.llm.knowledge.statistics import BATCH, REREAD, Statistics, percentile
 from flowcraft.llm.ordering import fastest
 from flowcraft.llm.ports import CallRecord, ModelStatistics
-from flowcraft.llm.statistics import BATCH, REREAD, Statistics, percentile
 from flowcraft.plugin import ModelInfo
 from flowcraft.plugin.chat import Scope
 

@@ -11,8 +11,8 @@ import pytest
 
 from flowcraft.attempts import Attempt
 from flowcraft.errors import StoreError
+from flowcraft.llm.knowledge.statistics import MOST_OWN, REREAD, Statistics
 from flowcraft.llm.ports import CallRecord, ModelStatistics, VerdictRecord
-from flowcraft.llm.statistics import MOST_OWN, REREAD, Statistics
 
 pytestmark = pytest.mark.unit
 

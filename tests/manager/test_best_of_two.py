@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flowcraft.discovery import Plugins
-from flowcraft.llm.statistics import Statistics
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Judge, Progress, TextDelta, Verdict
 from flowcraft.settings import load_settings

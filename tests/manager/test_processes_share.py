@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowcraft.llm.limits import pace
+from flowcraft.llm.sharing.limits import pace
 from flowcraft.plugin import Usage
 from flowcraft.storage import Database
 from flowcraft.testing import Fault, FaultServer, Reply

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flowcraft.attempts import Attempt, Usage
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.ports import LOST, CallRecord, ModelStatistics
-from flowcraft.llm.statistics import Statistics
 from flowcraft.storage import Database, SqlCallStore
 
 pytestmark = pytest.mark.integration

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowcraft.attempts import Attempt, Usage
+from flowcraft.llm.knowledge.statistics import WINDOW, Statistics
 from flowcraft.llm.ports import CallRecord, ModelStatistics
-from flowcraft.llm.statistics import WINDOW, Statistics
 from flowcraft.storage import Database, SqlCallStore
 from flowcraft.storage.hours import AT_ONCE, ERROR, Hours
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowcraft.errors import StoreError
-from flowcraft.llm.limits import pace
 from flowcraft.llm.ports import Caller, Hold, KeptAnswer, Spending, SpendingLine, SpendingStore, Want
-from flowcraft.llm.stores import MemoryAnswers, MemoryLimits, MemorySpending
+from flowcraft.llm.sharing.limits import pace
+from flowcraft.llm.sharing.stores import MemoryAnswers, MemoryLimits, MemorySpending
 from flowcraft.storage import Database, SqlAnswers, SqlLimits, SqlSpending
 
 pytestmark = pytest.mark.integration

@@ -13,12 +13,12 @@ from typing import Any
 from flowcraft.errors import BudgetExceeded, LLMError
 from flowcraft.llm.base import Link, begin, chat, copied_response, rescoped
 from flowcraft.llm.judging import Jury, Ruling, equal, together
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.fallback import in_turn
 from flowcraft.llm.policies.turn import Lineup, Step, Turn
 from flowcraft.llm.ports import VerdictRecord
 from flowcraft.llm.replay import replayed
 from flowcraft.llm.rules import AdaptiveRules
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, Progress, Scope, StreamEvent
 from flowcraft.redaction import Redactor
 

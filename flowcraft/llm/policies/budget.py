@@ -9,11 +9,11 @@ from typing import Any
 from flowcraft.attempts import Attempt
 from flowcraft.errors import BudgetExceeded, CircuitOpen, StoreError
 from flowcraft.llm.base import rescoped
-from flowcraft.llm.budgets import Estimate, expected_usage, limits_anything, lines_of, refusal, settled
 from flowcraft.llm.ports import Spending, SpendingLine, SpendingStore
 from flowcraft.llm.prices import PriceBook
 from flowcraft.llm.rules import BudgetRules
-from flowcraft.llm.threads import carried_out, taken
+from flowcraft.llm.sharing.budgets import Estimate, expected_usage, limits_anything, lines_of, refusal, settled
+from flowcraft.llm.sharing.threads import carried_out, taken
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from flowcraft.llm.answers import AnswerBook, Flight, Outcome, decoded, encoded
 from flowcraft.llm.base import copied_response
 from flowcraft.llm.replay import replayed
+from flowcraft.llm.sharing.answers import AnswerBook, Flight, Outcome, decoded, encoded
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.wire import content_hash

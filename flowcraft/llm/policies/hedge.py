@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from flowcraft.errors import BudgetExceeded, LLMError
 from flowcraft.llm.base import Begun, begin, chat, copied_response, rescoped
+from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.turn import Lineup, Step, Turn
 from flowcraft.llm.ports import LOST
-from flowcraft.llm.statistics import Statistics
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, StreamEvent
 from flowcraft.plugin.llm import LLM
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 from flowcraft.attempts import Attempt
 from flowcraft.llm.base import rescoped
-from flowcraft.llm.budgets import expected_usage
-from flowcraft.llm.gates import Entry, Gate
+from flowcraft.llm.sharing.budgets import expected_usage
+from flowcraft.llm.sharing.gates import Entry, Gate
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM

@@ -10,7 +10,7 @@ from math import floor, log10
 from flowcraft.attempts import Usage
 from flowcraft.llm.ports import Spending, SpendingLine
 from flowcraft.llm.rules import BudgetRules
-from flowcraft.llm.stores import ROUNDING
+from flowcraft.llm.sharing.stores import ROUNDING
 from flowcraft.llm.tokens import estimate_tokens
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, Scope

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from flowcraft.llm.limits import PLACE_LASTS, TURN_LASTS, held_back, taken
 from flowcraft.llm.ports import (
     AnswerStore,
     Caller,
@@ -20,6 +19,7 @@ from flowcraft.llm.ports import (
     VerdictStore,
     Want,
 )
+from flowcraft.llm.sharing.limits import PLACE_LASTS, TURN_LASTS, held_back, taken
 
 MOST_ANSWERS = 10_000
 """Answers that memory keeps; the oldest give way."""

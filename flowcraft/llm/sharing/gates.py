@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from flowcraft.errors import CircuitOpen, StoreError
 from flowcraft.llm.ports import Caller, Hold, LimitStore, Want
-from flowcraft.llm.stores import MemoryLimits
-from flowcraft.llm.threads import carried_out, taken
+from flowcraft.llm.sharing.stores import MemoryLimits
+from flowcraft.llm.sharing.threads import carried_out, taken
 from flowcraft.plugin.chat import Scope
 
 LOOK_AGAIN = 0.1

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from flowcraft.errors import FlowCraftError
-from flowcraft.llm.lateness import Lateness
+from flowcraft.llm.knowledge.lateness import Lateness
+from flowcraft.llm.knowledge.ratings import Ratings, Standing
+from flowcraft.llm.knowledge.speed import Basis, Key, Knowledge, Speed
 from flowcraft.llm.ports import CallRecord, CallStore, ModelStatistics, VerdictRecord, VerdictStore
-from flowcraft.llm.ratings import Ratings, Standing
-from flowcraft.llm.speed import Basis, Key, Knowledge, Speed
 
 WINDOW = 1000
 """Calls of a model over which percentiles are taken."""

@@ -13,8 +13,8 @@ from typing import Literal
 from flowcraft.errors import ChainExhausted, StoreError
 from flowcraft.llm.base import copied_response
 from flowcraft.llm.ports import AnswerStore
-from flowcraft.llm.stores import MemoryAnswers
-from flowcraft.llm.threads import carried_out, looked_up
+from flowcraft.llm.sharing.stores import MemoryAnswers
+from flowcraft.llm.sharing.threads import carried_out, looked_up
 from flowcraft.plugin.chat import ChatResponse
 from flowcraft.plugin.wire import from_json, to_json
 from flowcraft.redaction import Redactor

@@ -1,0 +1,1 @@
+"""What calls share beyond their chain, and processes with one database: budgets, limits, answers."""
