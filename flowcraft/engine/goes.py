@@ -164,17 +164,18 @@ class Goes:
         stage = self.stage
         path = unit.path if go == 1 and not stage.retry.max else f"{unit.path}~{go}"
         ground = self.ground
+        pieces = StagePieces(self.book, path, _behind(path), ground.may_start)
         context = Context(
             run=self.book.run,
             path=path,
             stage=stage.name,
-            pieces=StagePieces(self.book, path, _behind(path), ground.may_start),
+            pieces=pieces,
             chain=lambda model, quality: ground.llm(model, stage.name, self.frame.workflow.default_model, quality),
             answered=lambda response: ground.answered(unit.path, response),
             say=lambda message, **data: ground.say(unit.path, message, **data),
             run_workflow=lambda workflow, inputs, below: ground.run_part(self.frame, workflow, inputs, below),
             run_stages=lambda stages, names, below: ground.run_group(self.frame, stages, names, below),
-            tools=lambda names: ground.bench.given(self.frame.workflow.folder, names),
+            tools=lambda names: ground.bench.given(self.frame, names, pieces),
             threads=ground.threads,
             deadline=deadline,
             output=OutputSpec(schema=self._schema, name=stage.name) if self._schema is not None else None,

@@ -59,7 +59,7 @@ class Ground(ABC):
         self.threads = desk.threads
         self.book = PieceBook(start.run.id, start.run.epoch, start.pieces, desk.writer, job.redactor)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
-        self.bench = Bench(job.tools, desk.threads)
+        self.bench = Bench(job, desk.threads)
         self._gaps = desk.owner.gaps
         self._offline = False
         self._next_event = start.next_event

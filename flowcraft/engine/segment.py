@@ -50,6 +50,8 @@ class Segment(Ground):
         except asyncio.CancelledError as raised:
             end, interrupted = End(state="interrupted"), raised
             _forgive()
+        finally:
+            await unhurried(self.bench.aclose())
         state, error = end.state, end.error
         seconds = self.run_row.seconds + time.monotonic() - begun
         change = StateChange(

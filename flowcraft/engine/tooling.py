@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import os
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.functions import load_function
+from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.processes import inherited
 from flowcraft.engine.threads import DaemonPool
+from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed, ToolUnavailable
 from flowcraft.llm.tool_calls import carry_out
 from flowcraft.llm.tool_loop import run_tools
@@ -17,11 +22,16 @@ from flowcraft.plugin.chat import ChatRequest, ChatResponse
 from flowcraft.plugin.messages import ToolCall, ToolResult
 from flowcraft.plugin.tools import Tool
 from flowcraft.plugin.wire import content_hash, from_json, to_json
+from flowcraft.source import listed as listed_names
 from flowcraft.tools import Toolbox, function_tool
+from flowcraft.tools.servers import Server, ServerSpec
+from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import ToolName
+from flowcraft.workflow.template import render_value
 
 if TYPE_CHECKING:
     from flowcraft.engine.context import Context
+    from flowcraft.engine.job import Frame, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,29 +43,64 @@ class Given:
 
 
 class Bench:
-    """The tools that the prompts of a run name. ``offered`` are those of plugins, by name."""
+    """The tools that the prompts of a run name: functions are loaded and servers started when they are needed."""
 
-    def __init__(self, offered: Mapping[str, Tool], threads: DaemonPool) -> None:
-        self._offered = offered
+    def __init__(self, job: Job, threads: DaemonPool) -> None:
+        self._job = job
         self._threads = threads
         self._functions: dict[tuple[str, str], Tool] = {}
+        self._servers: dict[str, Server] = {}
 
-    async def given(self, folder: str, names: Sequence[ToolName]) -> Given:
-        """Return the tools of these names; ``folder`` is that of the workflow file."""
-        found = [await self._one(folder, name) for name in names]
+    async def given(self, frame: Frame, names: Sequence[ToolName], pieces: StagePieces) -> Given:
+        """Return the tools that a stage of ``frame`` names. What a server offers is a piece of the stage."""
+        found: list[Tool] = []
+        allowed: set[str] = set()
+        for name in names:
+            tools = await self._of_server(frame, name, pieces) if name.server else [await self._one(frame, name)]
+            found += tools
+            if not name.server or name.tool:
+                allowed |= {tool.spec.name for tool in tools}
+        once = {id(tool): tool for tool in found}.values()
         try:
-            box = Toolbox(*found)
+            box = Toolbox(*once)
         except ValueError as error:
             raise StageFailed(f"tools: {error}") from None
-        return Given(tools=box, allowed=frozenset(tool.spec.name for tool in found))
+        return Given(tools=box, allowed=frozenset(allowed))
 
-    async def _one(self, folder: str, name: ToolName) -> Tool:
+    async def aclose(self) -> None:
+        """Stop all servers."""
+        servers, self._servers = list(self._servers.values()), {}
+        await asyncio.gather(*(server.aclose() for server in servers), return_exceptions=True)
+
+    async def _one(self, frame: Frame, name: ToolName) -> Tool:
+        folder = frame.workflow.folder
         if name.module:
             return self._functions.get((folder, name.written)) or await self._load(folder, name)
-        tool = self._offered.get(name.written)
+        tool = self._job.tools.get(name.written)
         if tool is None:
             raise ToolUnavailable(f"no installed plugin offers the tool {name.written!r}; install the one that does")
         return tool
+
+    async def _of_server(self, frame: Frame, name: ToolName, pieces: StagePieces) -> list[Tool]:
+        server = self._server(frame, name.server)
+        listed = await pieces.do(f"tools[{name.server}]", {"server": name.server}, server.listed)
+        chosen = [told for told in listed if name.tool in ("", told["name"])]
+        if not chosen:
+            offered = listed_names([told["name"] for told in listed]) or "none"
+            raise StageFailed(f"the MCP server {name.server!r} has no tool {name.tool!r} (it has: {offered})")
+        return [server.tool(told) for told in chosen]
+
+    def _server(self, frame: Frame, name: str) -> Server:
+        """Return the server that a file names; with other inputs or secrets it is another one."""
+        own = {known: value for known, value in self._job.env.items() if known in frame.workflow.env}
+        try:
+            written = render_value(frame.workflow.servers[name], {"inputs": frame.inputs, "env": own})
+        except ExpressionError as error:
+            raise StageFailed(f"mcp.{name}: {error}") from None
+        key = digest(frame.workflow.path, name, written)
+        if key not in self._servers:
+            self._servers[key] = Server(_spec(name, written, own, self._job.folder))
+        return self._servers[key]
 
     async def _load(self, folder: str, name: ToolName) -> Tool:
         # An import may take long: on a thread.
@@ -66,6 +111,24 @@ class Bench:
             raise StageFailed(f"{name.written}: {error}") from None
         self._functions[folder, name.written] = made
         return made
+
+
+def _spec(name: str, written: Mapping[str, Any], own: Mapping[str, str], folder: str) -> ServerSpec:
+    """Return how a server is reached; a command inherits what one of ``shell`` does, and nothing else."""
+    env = {**inherited(os.environ), **own, **_texts(written.get("env"))}
+    return ServerSpec(
+        name=name,
+        command=str(written.get("command") or ""),
+        args=tuple(str(part) for part in written.get("args") or ()),
+        env=env,
+        folder=folder,
+        url=str(written.get("url") or ""),
+        headers=_texts(written.get("headers")),
+    )
+
+
+def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: str(value) for name, value in (values or {}).items() if value is not None}
 
 
 async def ask_with_tools(request: ChatRequest, names: Sequence[ToolName], context: Context) -> ChatResponse:

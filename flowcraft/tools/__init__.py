@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowcraft.tools.functions import function_tool
+from flowcraft.tools.servers import can_serve
 from flowcraft.tools.toolbox import Toolbox
 
-__all__ = ["Toolbox", "function_tool"]
+__all__ = ["Toolbox", "can_serve", "function_tool"]

@@ -45,7 +45,8 @@ class Facts:
     names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
     them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
     stage's strategy its models cannot carry out, or why its judge has nothing to do. ``knows_judge`` says whether a plugin
-    offers a judge of that name, ``tools`` returns the names of the tools that plugins offer.
+    offers a judge of that name, ``tools`` returns the names of the tools that plugins offer. ``serves``
+    says whether MCP servers can be used here.
     ``no_shell`` says why this machine carries out no command, nothing where it does. ``short_env`` are environment names whose
     value is too short to be hidden, ``unset_env`` those without a value. These, no shell, and models of which nobody here
     knows are problems where the run is ``starting``, else warnings: another machine may have
@@ -60,6 +61,7 @@ class Facts:
     doubts: Callable[[Stage, str | None], Sequence[str]] = _none
     knows_judge: Callable[[str], bool] = lambda name: False
     tools: Callable[[], Collection[str]] = tuple
+    serves: bool = True
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
     no_shell: str = ""
@@ -87,7 +89,7 @@ def environment_names(workflow: Workflow) -> frozenset[str]:
 def plugin_tools(workflow: Workflow) -> frozenset[str]:
     """Return the names of plugins' tools that ``workflow`` and all that it uses give to their prompts."""
     bodies = (stage.body for part in _parts(workflow) for stage in part.every_stage)
-    return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if not tool.module)
+    return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if tool.plugin)
 
 
 def _parts(workflow: Workflow) -> list[Workflow]:
@@ -119,6 +121,10 @@ class _Check:
             elif name in self.facts.short_env:
                 message = f"the value of '{name}' is so short that it is not hidden in output"
                 yield self.document.problem(("env", index), message, warning=True)
+        if self.workflow.servers and not self.facts.serves:
+            message = "MCP servers need a library that is not installed"
+            hint = "pip install 'flowcraft[mcp]'"
+            yield self.document.problem(("mcp",), message, hint, key=True, warning=not self.facts.starting)
         if self.workflow.default_model is not None:
             yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
         for stage in self.workflow.every_stage:
@@ -134,7 +140,7 @@ class _Check:
         yield from self._models(stage)
 
     def _tools(self, at: Path, tools: Sequence[ToolName]) -> Iterator[Problem]:
-        wanted = [(index, tool.written) for index, tool in enumerate(tools) if not tool.module]
+        wanted = [(index, tool.written) for index, tool in enumerate(tools) if tool.plugin]
         known = self.facts.tools() if wanted else ()
         for index, name in wanted:
             if name not in known:

@@ -10,7 +10,8 @@ from typing import Any
 
 from flowcraft.source import did_you_mean
 from flowcraft.workflow.reading import Path, Reading, plain_kind
-from flowcraft.workflow.schema import LANGUAGE_VERSION, Input
+from flowcraft.workflow.schema import LANGUAGE_VERSION, Input, Value
+from flowcraft.workflow.servers import read_servers
 from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.type_syntax import MISSING, TypeReader, TypeSyntaxError, Written
 from flowcraft.workflow.types import ANY, SCALARS, Named, Type, depth_of
@@ -148,6 +149,7 @@ class Header:
     env: tuple[str, ...] = ()
     budget: Mapping[str, Any] = field(default_factory=dict)
     defaults: StageSettings = field(default_factory=StageSettings)
+    servers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 
 def read_header(reading: Reading, data: Mapping[str, Any], model: Callable[[str], str]) -> Header:
@@ -164,6 +166,7 @@ def read_header(reading: Reading, data: Mapping[str, Any], model: Callable[[str]
         env=_env(reading, data.get("env")),
         budget=_budget(reading, data.get("budget")),
         defaults=read_settings(reading, ("defaults",), defaults, ""),
+        servers=read_servers(reading, data.get("mcp")),
     )
 
 

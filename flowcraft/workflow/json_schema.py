@@ -88,6 +88,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "parallel": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PARALLEL}, _WHOLE_TEMPLATE]},
 }
 
+_TEXTS: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": {"type": "string"}}
+
 _TOP: dict[str, dict[str, Any]] = {
     "flowcraft": {"const": LANGUAGE_VERSION},
     "name": {"type": ["string", "null"]},
@@ -109,6 +111,25 @@ _TOP: dict[str, dict[str, Any]] = {
         "type": ["object", "null"],
         "properties": {key: {**_SETTINGS[key], "description": STAGE_KEYS[key].description} for key in DEFAULT_KEYS},
         "additionalProperties": False,
+    },
+    "mcp": {
+        "type": ["object", "null"],
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"},
+        "additionalProperties": {
+            "type": "object",
+            "properties": {
+                "command": {"type": "string", "minLength": 1, "description": "A program that is started, and asked by pipes."},
+                "args": {"type": ["array", "null"], "items": {"type": "string"}, "description": "Its arguments."},
+                "env": {**_TEXTS, "description": "Environment variables that it gets besides."},
+                "url": {"type": "string", "minLength": 1, "description": "Where the server is asked over HTTP."},
+                "headers": {**_TEXTS, "description": "Headers of each request."},
+            },
+            "oneOf": [
+                {"required": ["command"], "properties": {"headers": False}},
+                {"required": ["url"], "properties": {"args": False, "env": False}},
+            ],
+            "additionalProperties": False,
+        },
     },
     "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
     "finally": _named({"$ref": "#/$defs/stage"}),

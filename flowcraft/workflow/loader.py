@@ -163,6 +163,7 @@ class _FileReader:
             inputs=header.inputs,
             types=header.types.all(),
             env=header.env,
+            servers=header.servers,
             budget=header.budget,
             default_model=model if isinstance(model, str) else None,
             stages=stages,

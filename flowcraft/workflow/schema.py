@@ -47,11 +47,21 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolName:
-    """A tool of a prompt, as it is written: a function (``module:function``), else a plugin's tool."""
+    """A tool of a prompt, as it is written: a function (``module:function``), a plugin's tool, or a server's.
+
+    Of a ``server`` without ``tool`` all are meant.
+    """
 
     written: str
     module: str = ""
     function: str = ""
+    server: str = ""
+    tool: str = ""
+
+    @property
+    def plugin(self) -> bool:
+        """Whether a plugin offers it."""
+        return not self.module and not self.server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +188,7 @@ class Workflow:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     types: Mapping[str, Type] = field(default_factory=dict)
     env: tuple[str, ...] = ()
+    servers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
     default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)

@@ -91,7 +91,10 @@ class Scopes:
         names: dict[str, Type] = {"inputs": self._inputs, "run": self._runs[id(block)], "env": self._env}
         hidden: dict[str, str] = {}
         draft = self.drafts.get(stage)
-        if draft is None or key != "with" or draft.key not in ("run", "shell"):
+        if key == "mcp":
+            why = "'mcp' may mention inputs and env only: a server belongs to no stage"
+            hidden |= dict.fromkeys(["run", *self.visible(stage)], why)
+        elif draft is None or key != "with" or draft.key not in ("run", "shell"):
             where = "stands only in 'with' of a 'run' or a 'shell'"
             hidden["env"] = f"'env' {where}, where a secret cannot reach a model or a record"
         self._add_items(stage, key, names, hidden)

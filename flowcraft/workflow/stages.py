@@ -235,7 +235,7 @@ class StageReader:
             return None
         if not prompt.source.strip():
             self.reading.problem((*path, "prompt"), "the prompt is empty", key=True)
-        tools = ToolReader(self.reading, self.signature).all((*path, "tools"), data.get("tools"))
+        tools = ToolReader(self.reading, self.signature, self.header.servers).all((*path, "tools"), data.get("tools"))
         attach = read_attach(self.reading, (*path, "attach"), data.get("attach"), name)
         return Prompt(prompt=prompt, system=system, tools=tools, attach=attach), "", None
 

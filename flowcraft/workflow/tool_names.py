@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+from flowcraft.source import did_you_mean
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import ToolName
 from flowcraft.workflow.signatures import Signature
-from flowcraft.workflow.words import later
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 """``package.module:function``."""
@@ -19,11 +19,14 @@ _SERVER = "mcp:"
 
 
 class ToolReader:
-    """Reads ``tools``. ``signature`` finds a function and keeps its own problems."""
+    """Reads ``tools``. ``signature`` finds a function and keeps its own problems; ``servers`` are those of the file."""
 
-    def __init__(self, reading: Reading, signature: Callable[[Path, str, str], Signature | None]) -> None:
+    def __init__(
+        self, reading: Reading, signature: Callable[[Path, str, str], Signature | None], servers: Collection[str]
+    ) -> None:
         self.reading = reading
         self.signature = signature
+        self.servers = servers
 
     def all(self, path: Path, data: Any) -> tuple[ToolName, ...]:
         """Read the list at ``path``."""
@@ -58,8 +61,7 @@ class ToolReader:
     def one(self, at: Path, name: str) -> ToolName | None:
         """Read one name; None where it can name no tool."""
         if name.startswith(_SERVER):
-            self.reading.problem(at, later(name))
-            return None
+            return self.of_server(at, name)
         found = TARGET.fullmatch(name)
         if found is not None:
             return ToolName(written=name, module=found[1], function=found[2])
@@ -72,8 +74,22 @@ class ToolReader:
         self.reading.problem(at, f"'{name}' names no tool", hint)
         return None
 
+    def of_server(self, at: Path, name: str) -> ToolName | None:
+        """Read ``mcp:server`` or ``mcp:server/tool``."""
+        server, slash, tool = name.removeprefix(_SERVER).partition("/")
+        if server not in self.servers:
+            hint = did_you_mean(server, self.servers) or "servers stand under 'mcp' at the top of the file"
+            self.reading.problem(at, f"unknown server '{server}'", hint)
+        elif slash and not tool:
+            self.reading.problem(at, f"'{name}' names no tool", f"write mcp:{server}, or mcp:{server}/tool")
+        else:
+            return ToolName(written=name, server=server, tool=tool)
+        return None
+
     def called(self, at: Path, tool: ToolName) -> str:
         """Return what a model will call the tool; empty where that is not known before the run."""
+        if tool.server:
+            return tool.tool
         if not tool.module:
             return tool.written
         signature = self.signature(at, tool.module, tool.function)

@@ -21,12 +21,13 @@ TOP_KEYS: Mapping[str, str] = {
     "env": "The environment names that this file may read. Their values are treated as secrets.",
     "budget": "What the run may spend: usd, calls, tokens, time.",
     "defaults": "What stages take that do not say otherwise: model, strategy, params, timeout, retry, parallel.",
+    "mcp": "MCP servers by name, whose tools prompts may name: {command, args, env}, or {url, headers}.",
     "stages": "The units of work, by name. Required.",
     "finally": "Stages that always run last: after success, failure or cancel. They see all others; what did not end is null.",
     "outputs": "What the workflow returns; without it, the stages that no other stage mentions or needs.",
 }
 
-LATER_TOP_KEYS = frozenset({"agents", "mcp"})
+LATER_TOP_KEYS = frozenset({"agents"})
 """Words of the language that are refused until they are carried out."""
 
 DEFAULT_KEYS = ("model", "strategy", "params", "timeout", "retry", "parallel")
@@ -88,7 +89,7 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     ),
     "system": StageKey(description="The system message; a template, or {file: path}.", bodies=frozenset({"prompt"})),
     "tools": StageKey(
-        description="What the model may call: functions (module:function) and tools of plugins, by name.",
+        description="What the model may call: module:function, a plugin's tool, mcp:server or mcp:server/tool.",
         bodies=frozenset({"prompt"}),
     ),
     "strategy": StageKey(

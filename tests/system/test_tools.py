@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flowcraft.plugin import ToolCall
@@ -162,4 +165,112 @@ def test_file_with_wrong_tools_is_refused_before_anything_is_asked(work, server)
 
     assert ended.code == 2
     assert "flow.yaml:6:13: module 'steps' has no 'look_upp'" in ended.err
+    assert server.requests == []
+
+
+SERVER = (Path(__file__).parents[1] / "tools" / "server.py").read_text("utf-8")
+LIBRARY = """\
+flowcraft: 1
+env: [LIBRARY_KEY]
+mcp:
+  library: {command: PYTHON, args: [server.py], env: {LOG: LOGFILE, KEY: "${{ env.LIBRARY_KEY }}"}}
+stages:
+  reading: {prompt: "Read", tools: TOOLS}
+"""
+
+
+@pytest.fixture
+def library(work):
+    def write(tools: str) -> None:
+        text = LIBRARY.replace("PYTHON", sys.executable).replace("LOGFILE", str(work.log)).replace("TOOLS", tools)
+        work.write("library.yaml", text)
+
+    work.write("server.py", SERVER)
+    work.env["LIBRARY_KEY"] = "key-of-the-library"
+    work.env["SECRET_OF_OTHERS"] = "x"
+    write("[mcp:library]")
+    work.rewrite = write
+    return work
+
+
+def calls_of(name: str, **arguments: Any) -> Reply:
+    return Reply(tool_calls=(ToolCall(id="call_1", name=name, arguments=json.dumps(arguments)),))
+
+
+def results(server: FaultServer) -> list[str]:
+    return [message["content"] for message in server.requests[-1].body["messages"] if message["role"] == "tool"]
+
+
+def test_server_is_started_for_the_run_and_gets_only_the_environment_that_it_may_have(library, server):
+    server.script("one", calls_of("environment"), calls_of("search", words="gardens"), "Done")
+
+    ended = library.flowcraft("run", "library.yaml", "--json")
+
+    assert ended.code == 0, ended.err
+    environment = json.loads(results(server)[0])
+    assert environment["KEY"] == "***"
+    assert environment["LIBRARY_KEY"] == "***"
+    assert not {"SECRET_OF_OTHERS", "LOCAL_KEY"} & environment.keys()
+    assert results(server)[1] == "found gardens"
+    (served,) = [line for line in library.lines() if line.startswith("serving")]
+    assert not psutil.pid_exists(int(served.split()[1]))
+
+
+def test_killed_run_asks_the_server_again_only_for_what_was_not_saved(library, server):
+    def script(request: Any) -> Any:
+        told = [message for message in request.body["messages"] if message["role"] == "tool"]
+        return calls_of("search", words=str(len(told))) if len(told) < TOOLS else "Done"
+
+    server.script("one", script)
+    process = library.start("run", "library.yaml", "--json")
+    library.wait_for(lambda: sum(line.startswith("search") for line in library.lines()) >= 5, process)
+    library.kill(process)
+    (run,) = library.runs()
+    saved = library.saved(run)
+
+    ended = library.flowcraft("runs", "resume", run, "--json")
+
+    assert ended.code == 0, ended.err
+    assert "reading/tools[library]" in saved
+    searched = Counter(line.split()[0] for line in library.lines() if line.startswith("search"))
+    assert sum(searched.values()) - TOOLS <= 1
+    for number in range(TOOLS):
+        if f"reading/call[{number + 1}]/tool[0]" in saved:
+            assert searched[f"search-{number}"] == 1
+
+
+def test_server_that_dies_fails_the_stage_with_what_it_said_last(library, server):
+    server.script("one", calls_of("die"), "never")
+
+    ended = library.flowcraft("run", "library.yaml", "--json")
+
+    assert ended.code == 1
+    assert "the MCP server 'library' has died" in ended.json["error"]
+    assert "the roof fell in" in ended.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "answer"),
+    [
+        ("[mcp:library]", "error: 'reserve' writes, which is refused since 'search' brought in what others wrote"),
+        ("[mcp:library, mcp:library/reserve]", "reserved it"),
+    ],
+)
+def test_tool_of_a_server_that_writes_is_allowed_where_the_file_names_it(library, server, tools, answer):
+    library.rewrite(tools)
+    server.script("one", calls_of("search", words="x"), calls_of("reserve", title="it"), "Done")
+
+    ended = library.flowcraft("run", "library.yaml", "--json")
+
+    assert ended.code == 0, ended.err
+    assert results(server)[1] == answer
+
+
+def test_tool_that_the_server_lacks_fails_the_stage_before_a_model_is_asked(library, server):
+    library.rewrite("[mcp:library/serch]")
+
+    ended = library.flowcraft("run", "library.yaml", "--json")
+
+    assert ended.code == 1
+    assert "the MCP server 'library' has no tool 'serch' (it has: " in ended.json["error"]
     assert server.requests == []

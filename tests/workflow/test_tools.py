@@ -81,3 +81,32 @@ def test_best_of_two_as_a_default_is_not_applied_to_a_prompt_with_tools(tooled, 
 
     assert workflow.stages["a"].strategy == strategy
     assert workflow.stages["b"].strategy == default
+
+
+SERVERS = """
+    inputs: {where: string}
+    env: [TOKEN]
+    mcp:
+      library: {command: serve, args: ["${{ inputs.where }}"], env: {KEY: "${{ env.TOKEN }}"}}
+      web: {url: "https://example.org/mcp", headers: {Authorization: "Bearer ${{ env.TOKEN }}"}}
+    stages: {a: {prompt: hello, tools: [mcp:library, mcp:web/search]}}
+"""
+
+
+def test_servers_are_named_by_the_tools_of_prompts(folder):
+    workflow = folder.load(SERVERS)
+
+    assert list(workflow.servers) == ["library", "web"]
+    assert workflow.stages["a"].body.tools == (
+        ToolName(written="mcp:library", server="library"),
+        ToolName(written="mcp:web/search", server="web", tool="search"),
+    )
+    assert workflow.warnings == ()
+
+
+@pytest.mark.parametrize("starting", [True, False])
+def test_servers_without_their_library_are_a_problem_where_a_run_starts(folder, starting):
+    (problem,) = check_workflow(folder.load(SERVERS), Facts(serves=False, starting=starting))
+
+    assert problem.message == "MCP servers need a library that is not installed"
+    assert problem.warning is not starting

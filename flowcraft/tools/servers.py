@@ -1,0 +1,217 @@
+"""MCP servers: started when a tool of theirs is needed, each on a task of its own, stopped with the run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Any
+
+from flowcraft.errors import ToolUnavailable
+from flowcraft.plugin.tools import Effect, Tool, ToolSpec
+from flowcraft.tools.functions import TOOL_NAME
+
+if TYPE_CHECKING:
+    from mcp import ClientSession
+
+START_SECONDS = 60.0
+"""How long a server may take until it says that it is there."""
+
+MOST_LISTS = 100
+_TAIL = 500
+
+
+class ToolFailed(Exception):
+    """A tool of a server says that it failed; the message is its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """How a server is reached: a command with its whole environment, or a URL with headers."""
+
+    name: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def can_serve() -> bool:
+    """Say whether the library for MCP servers is installed; it is not imported."""
+    return find_spec("mcp") is not None
+
+
+class Server:
+    """One server. Raises ToolUnavailable where it cannot be started, or has died; the next call starts it anew."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.spec = spec
+        self._task: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[ClientSession] | None = None
+        self._stop = asyncio.Event()
+        self._told = ""
+        self._tools: dict[str, Tool] = {}
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Return what the server offers, as JSON-like data: name, description, parameters and effect of each tool."""
+        from mcp import types
+
+        found: list[dict[str, Any]] = []
+        session = await self._session()
+        cursor: str | None = None
+        for _ in range(MOST_LISTS):
+            page = types.PaginatedRequestParams(cursor=cursor) if cursor else None
+            answer = await self._asked(session.list_tools(params=page))
+            found += [_described(tool) for tool in answer.tools]
+            cursor = answer.next_cursor
+            if not cursor:
+                break
+        return found
+
+    def tool(self, described: Mapping[str, Any]) -> Tool:
+        """Return one of the tools that ``listed`` told of. What it returns was written by others."""
+
+        async def call(**arguments: Any) -> Any:
+            session = await self._session()
+            return _result(await self._asked(session.call_tool(described["name"], arguments)))
+
+        known = self._tools.get(described["name"])
+        if known is not None:
+            return known
+        name = "".join(letter if TOOL_NAME.fullmatch(letter) else "_" for letter in described["name"])[:64]
+        spec = ToolSpec(name=name, description=described["description"], parameters=described["parameters"])
+        made = Tool(spec=spec, call=call, effect=described["effect"], untrusted=True)
+        self._tools[described["name"]] = made
+        return made
+
+    async def aclose(self) -> None:
+        """Stop the server, if it runs."""
+        task, self._task = self._task, None
+        if task is not None:
+            self._stop.set()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _session(self) -> ClientSession:
+        if self._task is None:
+            self._stop = asyncio.Event()
+            self._ready = asyncio.get_running_loop().create_future()
+            self._ready.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._task = asyncio.create_task(self._keep(self._ready), name=f"mcp {self.spec.name}")
+        assert self._ready is not None
+        try:
+            return await asyncio.shield(self._ready)
+        except ToolUnavailable:
+            await self.aclose()
+            raise
+
+    async def _asked(self, answer: Any) -> Any:
+        """Wait for an answer of the server; raise ToolUnavailable where it has died over it."""
+        import anyio
+        from mcp import MCPError
+        from mcp.types import CONNECTION_CLOSED
+
+        try:
+            return await answer
+        except MCPError as error:
+            if error.error.code != CONNECTION_CLOSED:
+                raise ToolFailed(error.error.message) from None
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+            pass
+        await self.aclose()
+        raise ToolUnavailable(f"the MCP server {self.spec.name!r} has died{self._told}")
+
+    async def _keep(self, ready: asyncio.Future[ClientSession]) -> None:
+        """Hold the connection until it is to end: what a library opens in one task is closed in the same."""
+        from mcp import ClientSession
+
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+            try:
+                async with AsyncExitStack() as stack:
+                    streams = await stack.enter_async_context(await self._streams(log, stack))
+                    session = await stack.enter_async_context(ClientSession(*streams))
+                    async with asyncio.timeout(START_SECONDS):
+                        await session.initialize()
+                    if not ready.done():
+                        ready.set_result(session)
+                    await self._stop.wait()
+            except Exception as error:  # noqa: BLE001 - border: whatever keeps a server from starting is its user's error
+                if not ready.done():
+                    message = f"the MCP server {self.spec.name!r} cannot be reached: {_first(error)}{_tail(log)}"
+                    ready.set_exception(ToolUnavailable(message))
+            finally:
+                self._told = _tail(log)
+
+    async def _streams(self, log: IO[str], stack: AsyncExitStack) -> AbstractAsyncContextManager[Any]:
+        if self.spec.url:
+            from mcp.client.streamable_http import streamable_http_client
+            from mcp.shared._httpx_utils import create_mcp_http_client
+
+            client = await stack.enter_async_context(create_mcp_http_client(headers=dict(self.spec.headers) or None))
+            return streamable_http_client(self.spec.url, http_client=client)
+        from mcp import StdioServerParameters, stdio_client
+
+        parameters = StdioServerParameters(
+            command=self.spec.command,
+            args=list(self.spec.args),
+            env=dict(self.spec.env),
+            cwd=self.spec.folder or os.getcwd(),
+        )
+        return stdio_client(parameters, errlog=log)  # type: ignore[arg-type]  # a file that processes can write to
+
+
+def _described(tool: Any) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "description": tool.description or "",
+        "parameters": tool.input_schema or {"type": "object", "properties": {}},
+        "effect": _effect(tool.annotations),
+    }
+
+
+def _effect(notes: Any) -> Effect:
+    """Return what a tool does to the world, as far as its server says so: without a word it may do anything."""
+    if notes is not None and notes.read_only_hint:
+        return "read"
+    return "write" if notes is not None and notes.open_world_hint is False else "external"
+
+
+def _result(answer: Any) -> Any:
+    """Return what a tool returned: its text, else its data. Raises ToolFailed where it says that it failed."""
+    texts = [_text(block) for block in answer.content]
+    if answer.is_error:
+        raise ToolFailed("\n".join(texts) or "it does not say why")
+    return "\n".join(texts) if texts or answer.structured_content is None else answer.structured_content
+
+
+def _text(block: Any) -> str:
+    text = getattr(block, "text", None)
+    if isinstance(text, str):
+        return text
+    resource = getattr(block, "resource", None)
+    inner = getattr(resource, "text", None)
+    if isinstance(inner, str):
+        return inner
+    kind = getattr(block, "mime_type", None) or getattr(resource, "mime_type", None) or getattr(block, "type", "something")
+    return f"[{kind}: not passed on]"
+
+
+def _first(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TimeoutError):
+        return f"it said nothing for {START_SECONDS:g} s"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _tail(log: IO[str]) -> str:
+    """Return the end of what a server wrote to its standard error, as the end of a message."""
+    log.flush()
+    log.seek(0)
+    text = log.read()[-_TAIL:].strip()
+    return f"; it said: {text}" if text else ""

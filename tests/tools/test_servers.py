@@ -1,0 +1,127 @@
+"""MCP servers as real processes: by pipes and over HTTP, well, failing and dying."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flowcraft.errors import ToolUnavailable
+from flowcraft.tools.servers import Server, ServerSpec, ToolFailed
+
+pytestmark = pytest.mark.integration
+
+SCRIPT = str(Path(__file__).with_name("server.py"))
+
+
+def by_pipes(**options) -> Server:
+    return Server(ServerSpec(name="library", command=sys.executable, args=(SCRIPT,), **options))
+
+
+async def tools_of(server: Server):
+    return {made.spec.name: made for made in [server.tool(told) for told in await server.listed()]}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = by_pipes(env={"GIVEN": "yes"})
+    yield made
+    await made.aclose()
+
+
+async def test_tools_are_told_with_their_schemas_and_effects(server):
+    tools = await tools_of(server)
+
+    assert {name: made.effect for name, made in tools.items()} == {
+        "search": "read",
+        "reserve": "write",
+        "environment": "read",
+        "fail": "external",
+        "die": "read",
+    }
+    assert tools["search"].spec.description == "Search the library."
+    assert tools["search"].spec.parameters["required"] == ["words"]
+    assert all(made.untrusted for made in tools.values())
+
+
+async def test_calls_go_to_one_process_that_ends_when_it_is_closed(server):
+    tools = await tools_of(server)
+    serving = [child for child in psutil.Process().children() if SCRIPT in child.cmdline()]
+    answers = await asyncio.gather(*(tools["search"].call(words=str(number)) for number in range(5)))
+
+    await server.aclose()
+
+    assert answers == [f"found {number}" for number in range(5)]
+    assert len(serving) == 1
+    assert not serving[0].is_running()
+
+
+async def test_environment_is_the_one_that_is_given(server, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_OTHERS", "x")
+    told = await (await tools_of(server))["environment"].call()
+
+    assert "GIVEN" in told
+    assert "SECRET_OF_OTHERS" not in told
+
+
+async def test_tool_that_fails_says_so_and_the_server_goes_on(server):
+    tools = await tools_of(server)
+
+    with pytest.raises(ToolFailed, match="fail"):
+        await tools["fail"].call()
+    assert await tools["search"].call(words="x") == "found x"
+
+
+async def test_server_that_dies_is_an_error_that_tells_what_it_said_last_and_is_started_anew(server):
+    tools = await tools_of(server)
+
+    with pytest.raises(ToolUnavailable, match=r"the MCP server 'library' has died; it said: (?s:.*)the roof fell in"):
+        await tools["die"].call()
+    assert await tools["search"].call(words="x") == "found x"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (ServerSpec(name="none", command="no-such-program"), "'none' cannot be reached: FileNotFoundError"),
+        (ServerSpec(name="gone", url="http://127.0.0.1:9/mcp"), "'gone' cannot be reached: ConnectError"),
+        (
+            ServerSpec(name="broken", command=sys.executable, args=("-c", "raise SystemExit('no licence')")),
+            "'broken' cannot be reached: .*; it said: no licence",
+        ),
+    ],
+)
+async def test_server_that_cannot_be_started_is_a_clear_error(spec, told):
+    with pytest.raises(ToolUnavailable, match=told):
+        await Server(spec).listed()
+
+
+async def test_server_over_http():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(sys.executable, SCRIPT, str(port), stdout=quiet, stderr=quiet)
+    server = Server(ServerSpec(name="web", url=f"http://127.0.0.1:{port}/mcp", headers={"X-Key": "1"}))
+    try:
+        tools = await reached(server)
+        assert await tools["search"].call(words="x") == "found x"
+        await server.aclose()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def reached(server: Server):
+    """Return the tools of a server that is just starting."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await tools_of(server)
+            except ToolUnavailable:
+                await asyncio.sleep(0.1)
