@@ -46,7 +46,7 @@ def test_with_enough_verdicts_the_order_of_ratings_is_that_of_the_true_rates(str
     random = Random(seed)
     true = dict(zip(MODELS, strengths, strict=True))
     played = []
-    for _ in range(1500):
+    for _ in range(6000):
         first, second = random.sample(MODELS, 2)
         wins = random.random() < 1 / (1 + math.exp(true[second] - true[first]))
         played.append(verdict(first, second, "first" if wins else "second"))
