@@ -1,4 +1,4 @@
-"""Loops over stages in a list of groups, killed (-9) at any moment: the run ends the same and repeats nothing that was saved."""
+"""Loops over stages in a list of groups, killed (-9) at any moment: the run ends the same, nothing saved is repeated."""
 
 from __future__ import annotations
 

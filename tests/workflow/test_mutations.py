@@ -48,6 +48,16 @@ stages:
   report:
     needs: [style]
     prompt: "Merge ${{ json(style) }} $${{ not this }}"
+  loop:
+    each: [1, 2]
+    until: loop.check > 0.5 and judge.score > 0.5
+    max: 3
+    judge: {rubric: "Good: ${{ loop.draft }}"}
+    stages:
+      draft: {prompt: "Try ${{ iteration }} for ${{ item }}: ${{ report }} ${{ judge.reasons }}"}
+      check: {needs: [draft], until: iteration == 2, max: 2, prompt: "Score ${{ draft }}", output: number}
+finally:
+  tell: {run: json:dumps, with: {obj: "${{ run.state }} ${{ run.error }} ${{ loop }}"}}
 outputs: {text: "${{ report }}", worst: "${{ style[0].findings[0].severity }}"}
 """
 
@@ -55,7 +65,26 @@ PIECES = st.sampled_from(
     [
         *["${{", "}}", "{", "}", "[", "]", ":", " ", "\n", "\t", "'", '"', "|", "-", "&a", "*a", "!!", "<<: ", "---\n", "#"],
         *["null", "true", "1e999", "\x00", "\ud800", "é", "世", "😀", "%", "@", "`", "  ", "item", "run", "env", "file('x')"],
-        *["(", ")", "=", "==", ".", ",", "not ", "in", "stages", "output", "schema: {type: object}", "each", "a.b:C", "\r\n"],
+        *[
+            "(",
+            ")",
+            "=",
+            "==",
+            ".",
+            ",",
+            "not ",
+            "in",
+            "stages",
+            "finally",
+            "until",
+            "iteration",
+            "judge",
+            "output",
+            "schema: {type: object}",
+            "each",
+            "a.b:C",
+            "\r\n",
+        ],
         *["\x85", "\u2028", "\ufeff", "((((((((((", "- - - ", "? ", "0" * 400, "{file: x}"],
     ]
 )
