@@ -27,10 +27,9 @@ from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.attachments import LARGEST
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import Body, Prompt, Run, Stage
+from flowcraft.workflow.stage_settings import LONGEST_PAUSE
 from flowcraft.workflow.template import render_value
 from flowcraft.workflow.types import Type
-
-LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from flowcraft.engine.ports import ENDED, EventRow, SegmentStart, StateChange, W
 from flowcraft.engine.stage import StageRunner
 from flowcraft.errors import BudgetExceeded, RunDiverged, StageFailed
 from flowcraft.events import AnswerChosen, RunFinished, RunStarted
+from flowcraft.workflow.check import mentions_run
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import Stage
 
@@ -145,7 +146,7 @@ class Segment(Ground):
         """Read whose answers counted in finished stages, and what these spent if the workflow mentions it."""
         if self.run_row.segment == 1:
             return
-        if any(stage.mentions_run for stage in self.job.workflow.every_stage):
+        if mentions_run(self.job.workflow):
             for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
                 self._note(row.path, row.attempt)
         events = await self.threads.run(lambda: self.desk.store.events(self.run_row.id))

@@ -1,6 +1,6 @@
 """What to do, as data: workflow files, checked. Knows no model, no engine."""
 
-from flowcraft.workflow.check import Facts, check_workflow, environment_names, plugin_tools
+from flowcraft.workflow.check import Facts, check_workflow, environment_names, mentions_run, plugin_tools
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.inputs import bind_inputs, parse_inputs
 from flowcraft.workflow.json_schema import workflow_schema
@@ -29,6 +29,7 @@ __all__ = [
     "describe_function",
     "environment_names",
     "load_workflow",
+    "mentions_run",
     "parse_inputs",
     "plugin_tools",
     "render_value",

@@ -11,6 +11,7 @@ from flowcraft.source import Document, did_you_mean, plain_document
 from flowcraft.workflow.attachments import CAPABILITIES
 from flowcraft.workflow.reading import Path
 from flowcraft.workflow.schema import Attachment, Prompt, Shell, Stage, ToolName, Uses, Workflow
+from flowcraft.workflow.template import Template
 
 _NEEDED_BY_PARAMS = {
     "temperature": "temperature",
@@ -90,6 +91,21 @@ def plugin_tools(workflow: Workflow) -> frozenset[str]:
     """Return the names of plugins' tools that ``workflow`` and all that it uses give to their prompts."""
     bodies = (stage.body for part in _parts(workflow) for stage in part.every_stage)
     return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if tool.plugin)
+
+
+def mentions_run(workflow: Workflow) -> bool:
+    """Say whether a stage or an output of ``workflow``, or of what it uses, mentions how stages of the run ended."""
+    return any(
+        any(stage.mentions_run for stage in part.every_stage) or _tells_of_stages(part.outputs) for part in _parts(workflow)
+    )
+
+
+def _tells_of_stages(value: Any) -> bool:
+    if isinstance(value, Template):
+        return any(expression.run_stages for expression in value.expressions)
+    if isinstance(value, Mapping):
+        return any(map(_tells_of_stages, value.values()))
+    return isinstance(value, list | tuple) and any(map(_tells_of_stages, value))
 
 
 def _parts(workflow: Workflow) -> list[Workflow]:

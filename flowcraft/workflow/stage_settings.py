@@ -14,6 +14,8 @@ from flowcraft.workflow.words import JUDGE_KEYS, STRATEGIES
 
 MOST_PARALLEL = 10_000
 MOST_RETRIES = 1_000
+LONGEST_PAUSE = 300.0
+"""Seconds; no pause between two goes is longer."""
 MOST_TRIES = 1_000
 
 _NUMBER, _WHOLE, _TEXT = ("number",), ("integer",), ("string",)
@@ -218,4 +220,6 @@ def _retry(reading: Reading, path: Path, data: Any) -> Retry | None:
         return None
     most = reading.whole_number((*path, "max"), data["max"], "'max'", 0, MOST_RETRIES)
     backoff = reading.duration((*path, "backoff"), data["backoff"], "'backoff'") if "backoff" in data else 1.0
+    if backoff is not None and backoff > LONGEST_PAUSE:
+        reading.problem((*path, "backoff"), "'backoff' must be at most 5m: no pause is longer", "write 5m")
     return None if most is None or backoff is None else Retry(max=most, backoff=backoff)

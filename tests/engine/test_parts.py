@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import textwrap
 
 import pytest
 
@@ -88,3 +89,52 @@ async def test_workflow_that_uses_itself_ends_at_depth_ten(project):
 
     assert result.state == "failed"
     assert "deeper than 10" in result.error
+
+
+REPORT = """
+    stages:
+      a: {prompt: hi}
+      b: {needs: [a], run: "steps:fail_until", with: {path: ready}}
+    outputs: {model: "${{ run.stages.a.model }}", state: "${{ run.stages.a.state }}"}
+"""
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_outputs_of_a_resumed_run_tell_which_model_answered_before(project, used):
+    flow = REPORT
+    if used:
+        project.write("part.yaml", "flowcraft: 1\n" + textwrap.dedent(REPORT))
+        flow = "stages: {part: {uses: part.yaml}}"
+    failed = await project.ask(flow, "seen")
+    (project.path / "ready").touch()
+
+    async with project.open(llm={"default_model": "fake:one"}, providers={"fake": {}}) as again:
+        result = await again.resume(failed.run)
+
+    told = result.outputs["part"] if used else result.outputs
+    assert told == {"model": "one", "state": "done"}
+
+
+@pytest.mark.parametrize("annotation", ["str", "int", "'list[str]'", "dict", "Literal['a']", "'str | int'"])
+async def test_null_in_a_parameter_that_does_not_take_it_fails_the_stage(project, annotation):
+    project.steps(f"from typing import Any, Literal, Optional\ndef f(x: {annotation}):\n    return 'called'\n")
+
+    result = await project.run(NULL)
+
+    assert result.state == "failed"
+    assert "steps:f: the parameter 'x' takes no null" in result.error
+
+
+@pytest.mark.parametrize(
+    "annotation", ["Any", "Optional[str]", "'str | None'", "Literal['a', None]", "'Unknown'", "str = None"]
+)
+async def test_null_in_a_parameter_that_takes_it_arrives(project, annotation):
+    project.steps(f"from typing import Any, Literal, Optional\ndef f(x: {annotation}):\n    return repr(x)\n")
+
+    assert (await project.run(NULL)).outputs == {"a": "None"}
+
+
+NULL = """
+    inputs: {x: any}
+    stages: {a: {run: "steps:f", with: {x: "${{ inputs.x }}"}}}
+"""

@@ -199,6 +199,7 @@ def test_the_nearest_strategy_is_named(folder):
         ("{prompt: hello, retry: {backoff: 1s}}", "'retry' lacks 'max'", ""),
         ("{prompt: hello, retry: {max: 1, back: 1s}}", "unknown key 'back' in 'retry'", "did you mean 'backoff'?"),
         ("{prompt: hello, retry: {max: 1, backoff: 1}}", "'backoff' needs a unit", ""),
+        ("{prompt: hello, retry: {max: 1, backoff: 6m}}", "'backoff' must be at most 5m", "write 5m"),
         ("{prompt: hello, on_error: ignore}", "must be fail or continue", ""),
         ("{prompt: hello, model: }", "'model' must be text, not nothing", ""),
         ("{prompt: hello, model: ''}", "'model' is empty", ""),

@@ -6,6 +6,8 @@ import asyncio
 import functools
 import inspect
 import traceback
+import types
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +30,22 @@ class RunAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
-    """A function and what is known of it; ``fits`` are the names of arguments that it is known to take."""
+    """A function and what is known of it.
+
+    ``not_null`` are the parameters whose annotations take no null, ``fits`` the names of arguments that it is known to take.
+    """
 
     function: Callable[..., Any]
     signature: inspect.Signature | None
     is_async: bool
+    not_null: frozenset[str] = frozenset()
     fits: set[tuple[str, ...]] = field(default_factory=set)
 
     def check(self, name: str, arguments: Mapping[str, Any]) -> None:
         """Raise StageFailed unless the function takes these arguments."""
+        for given in self.not_null:
+            if given in arguments and arguments[given] is None:
+                raise StageFailed(f"{name}: the parameter '{given}' takes no null; say what counts then: default(..., ...)")
         names = tuple(arguments)
         if self.signature is None or names in self.fits:
             return
@@ -91,7 +100,8 @@ async def _load(context: Context, options: RunAsk) -> _Loaded:
     # An import may take long: on a thread.
     find = functools.partial(load_function, context.folder, options.module, options.function)
     function = await context.threads.run(find)
-    return _Loaded(function=function, signature=_signature(function), is_async=is_async(function))
+    signature = _signature(function)
+    return _Loaded(function=function, signature=signature, is_async=is_async(function), not_null=_not_null(function, signature))
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -99,6 +109,26 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except ValueError:
         return None  # built in C: no signature to check
+
+
+def _not_null(function: Callable[..., Any], signature: inspect.Signature | None) -> frozenset[str]:
+    """Return the parameters that take no null by their annotations, as far as the check of a file understands these too."""
+    try:
+        hints = typing.get_type_hints(function) if signature is not None else {}
+    except (NameError, TypeError, AttributeError, ValueError, SyntaxError):
+        return frozenset()  # an annotation for readers alone
+    parameters = signature.parameters if signature is not None else {}
+    taken = {name for name, parameter in parameters.items() if parameter.default is not None}
+    return frozenset(name for name in taken if name in hints and _refuses_null(hints[name]))
+
+
+def _refuses_null(hint: Any) -> bool:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return all(map(_refuses_null, parts))
+    if origin is typing.Literal:
+        return None not in parts
+    return (origin or hint) in (str, int, float, bool, list, dict)
 
 
 def _traceback(error: BaseException) -> str:
