@@ -284,3 +284,106 @@ async def test_where_nobody_judges_the_stage_fails(project):
     assert result.state == "failed"
     assert result.error.startswith("stage up: ")
     assert [path for path, (state, _) in pieces(project).items() if state == "done"] == ["up#1"]
+
+
+async def test_paths_name_element_try_and_go_in_this_order(counting):
+    """``stage[element]#try~go/inner``, each part only where each, until and retry are."""
+    counting.write("part.yaml", 'flowcraft: 1\nstages: {deep: {run: "steps:note", with: {word: deep}}}\n')
+    result = await counting.run("""
+        stages:
+          each_one:
+            each: [a]
+            until: iteration == 2
+            max: 2
+            retry: 1
+            stages:
+              inner: {until: iteration == 2, max: 2, run: "steps:note", with: {word: x}}
+              part: {uses: ./part.yaml}
+    """)
+
+    assert result.state == "done"
+    assert set(pieces(counting)) == {
+        "each_one[0]",
+        *(
+            f"each_one[0]#{k}{rest}"
+            for k in (1, 2)
+            for rest in ("", "~1/inner", "~1/inner#1", "~1/inner#2", "~1/part", "~1/part/deep")
+        ),
+    }
+
+
+SECOND = """
+def second(n):
+    note(f"n{n}")
+    if LOG.read_text().split().count(f"n{n}") < 2:
+        raise ValueError("no")
+    return n
+"""
+
+
+async def test_go_of_a_try_that_failed_is_repeated_within_that_try(counting):
+    counting.steps((counting.path / "steps.py").read_text() + SECOND)
+    result = await counting.run("""
+        stages:
+          up:
+            until: up == 2
+            max: 3
+            retry: {max: 1, backoff: 1ms}
+            run: "steps:second"
+            with: {n: "${{ iteration }}"}
+            output: integer
+    """)
+
+    assert result.outputs == {"up": 2}
+    assert counting.marks() == ["n1", "n1", "n2", "n2"]
+    assert {path: state for path, (state, _) in pieces(counting).items()} == {
+        "up#1~1": "failed",
+        "up#1": "done",
+        "up#2~1": "failed",
+        "up#2": "done",
+        "up": "done",
+    }
+
+
+async def test_elements_that_pass_no_try_keep_their_best_and_a_judge_each(project):
+    result = await project.ask(
+        """
+        stages:
+          up:
+            each: [a, b]
+            until: judge.score > 0.5
+            max: 1
+            on_error: continue
+            judge: {rubric: fine}
+            prompt: Say ${{ item }}.
+        outputs: {up: "${{ up }}", judge: "${{ run.stages.up.judge }}", errors: "${{ len(run.stages.up.errors) }}"}
+        """,
+        "one",
+        verdict(0.1, "bad"),
+        "two",
+        verdict(0.9, "fine"),
+    )
+
+    assert result.outputs == {
+        "up": ["one", "two"],
+        "judge": [{"score": 0.1, "reasons": ["bad"]}, {"score": 0.9, "reasons": ["fine"]}],
+        "errors": 1,
+    }
+
+
+async def test_reused_tries_are_told_the_same_when_the_run_goes_on(counting):
+    path = counting.path / "now"
+    text = (
+        UNTIL.format(least=2, most=5)
+        + f"""
+      told: {{needs: [up], run: "steps:fail_until", with: {{path: "{path}"}}}}
+      after: {{needs: [told], run: "steps:note", with: {{word: "${{{{ run.stages.up.tries }}}}"}}}}
+"""
+    )
+    failed = await counting.run(text)
+    path.touch()
+    done = await counting.resume(failed.run)
+
+    assert (failed.state, done.state) == ("failed", "done")
+    assert counting.marks()[-1] == "3"
+    assert counting.marks().count("try1") == 1
