@@ -121,6 +121,11 @@ FOREIGN_STAGE_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("input", "inputs", "args", "arguments", "parameters", "variables"), "arguments stand in 'with'"),
     **dict.fromkeys(("on_failure", "continue_on_error", "ignore_errors"), "write on_error: continue"),
     **dict.fromkeys(("retries", "max_retries", "attempts"), "write retry: 2, or {max: 2, backoff: 5s}"),
+    **dict.fromkeys(
+        ("images", "image", "audio", "files", "media", "attachments"), "what goes with a prompt stands in 'attach'"
+    ),
+    **dict.fromkeys(("stdin", "vars", "environment"), "variables of a command, and its stdin, stand in 'with'"),
+    **dict.fromkeys(("cwd", "workdir", "working_directory"), "a command begins where the run was started: write cd ... && ..."),
     **dict.fromkeys(("temperature", "max_tokens", "top_p", "seed", "stop"), "it stands in 'params'"),
     **dict.fromkeys(("schema", "response_format", "output_schema", "returns", "type"), "what comes out stands in 'output'"),
 }

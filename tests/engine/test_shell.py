@@ -400,30 +400,53 @@ async def test_run_on_a_machine_without_bash_is_refused_at_its_position_before_i
     assert len(raised.value.problems) == 1
 
 
-async def test_run_that_is_killed_leaves_no_process_behind(project):
+async def killed(project, flow):
+    """Carry ``flow`` out in a process that is killed when there is a file ``left``; return the processes that it names."""
     script = f"""
 import asyncio
 from flowcraft import FlowCraft
 from flowcraft.settings import Settings
 async def main():
-    async with FlowCraft(Settings(storage="sqlite:///{project.path}/killed.db")) as flow:
+    async with FlowCraft(Settings(storage="sqlite:///{project.path}/flowcraft.db")) as flow:
         await flow.run("flow.yaml")
 asyncio.run(main())
 """
-    project.write(
-        "flow.yaml", "flowcraft: 1\nstages: {a: {shell: 'sleep 600 & (trap \"\" TERM HUP; echo $! $$ > left; sleep 600)'}}\n"
-    )
+    project.write("flow.yaml", f"flowcraft: 1\n{flow}")
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=project.path)
     left = project.path / "left"
     await until(lambda: left.exists() and left.read_text().endswith("\n"), "the command started")
     pids = [int(pid) for pid in left.read_text().split()]
     assert all(map(alive, pids))
-
     process.send_signal(signal.SIGKILL)
     await process.wait()
+    return pids
+
+
+async def test_run_that_is_killed_leaves_no_process_behind(project):
+    pids = await killed(
+        project, "stages: {a: {shell: 'sleep 600 & (trap \"\" TERM HUP; echo $! $BASHPID > left; sleep 600; sleep 600)'}}\n"
+    )
 
     for pid in pids:
         await until(lambda pid=pid: not alive(pid), f"process {pid} ended")
+
+
+async def test_run_that_is_killed_goes_on_without_what_its_commands_finished(project):
+    await killed(
+        project,
+        """
+stages:
+  a: {each: [1, 2], shell: 'echo "a$n" >> ran; echo $((n * 10))', with: {n: "${{ item }}"}, output: integer}
+  b: {shell: 'echo b >> ran; [ ! -e left ] || exit 0; echo $$ > left; sleep 600; echo', with: {a: "${{ a }}"}}
+outputs: {a: "${{ a }}", b: "${{ b.exit_code }}"}
+""",
+    )
+    async with project.open() as flow:
+        (row,) = flow.engine.store.list()
+        result = await flow.resume(row.id)
+
+    assert result.outputs == {"a": [10, 20], "b": 0}
+    assert (project.path / "ran").read_text().split() == ["a1", "a2", "b", "b"]
 
 
 def test_validate_runs_nothing(project):
