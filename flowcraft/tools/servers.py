@@ -116,6 +116,7 @@ class Server:
         from mcp import MCPError
         from mcp.types import CONNECTION_CLOSED
 
+        task = self._task
         try:
             return await answer
         except MCPError as error:
@@ -123,7 +124,8 @@ class Server:
                 raise ToolFailed(error.error.message) from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
             pass
-        await self.aclose()
+        if self._task is task:  # another call may have started it anew already
+            await self.aclose()
         raise ToolUnavailable(f"the MCP server {self.spec.name!r} has died{self._told}")
 
     async def _keep(self, ready: asyncio.Future[ClientSession]) -> None:

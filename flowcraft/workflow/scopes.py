@@ -95,7 +95,7 @@ class Scopes:
             why = "'mcp' may mention inputs and env only: a server belongs to no stage"
             hidden |= dict.fromkeys(["run", *self.visible(stage)], why)
         elif draft is None or key != "with" or draft.key not in ("run", "shell"):
-            where = "stands only in 'with' of a 'run' or a 'shell'"
+            where = "stands only in 'with' of a 'run' or a 'shell' and in 'mcp'"
             hidden["env"] = f"'env' {where}, where a secret cannot reach a model or a record"
         self._add_items(stage, key, names, hidden)
         self._add_tries(stage, key, names, hidden)
