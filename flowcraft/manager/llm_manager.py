@@ -13,34 +13,29 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import BudgetExceeded, LLMError, ProviderUnavailable, ServiceUnavailable, SettingsError
 from flowcraft.events import Bus, Said
-from flowcraft.llm.chain import Chain, ChainLabels, Question
-from flowcraft.llm.composer import ChainSpec, Workshop, compose
+from flowcraft.llm.chain import Chain, Question
+from flowcraft.llm.composer import Workshop
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.recording import Recorder
 from flowcraft.llm.ports import ModelStatistics, Spending
 from flowcraft.llm.prices import PriceBook
-from flowcraft.llm.rules import Models, Policies
 from flowcraft.llm.sharing.answers import AnswerBook
 from flowcraft.llm.sharing.gates import Limiter
 from flowcraft.llm.sharing.stores import Stores
 from flowcraft.llm.why import Decision, explained
+from flowcraft.manager.chains import OFFLINE, Chains
 from flowcraft.manager.named import NamedModel, models_called, named_models
 from flowcraft.manager.providers import registry_of, section_of
 from flowcraft.manager.records import Fan, KeptStore, Sink
-from flowcraft.manager.specs import Options, Wish, policies_of
+from flowcraft.manager.specs import Options, Wish
 from flowcraft.manager.stores import kept_stores
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatResponse, Restart, TextDelta
 from flowcraft.plugin.hooks import Preset
 from flowcraft.plugin.provider import Provider
 from flowcraft.redaction import Redactor
-from flowcraft.settings import Choice, Settings, load_settings, tier_names
-
-OFFLINE = "offline"
-
-MOST_CHAINS = 1000
-"""Chains that a manager keeps; composing one again takes well under a millisecond."""
+from flowcraft.settings import Settings, load_settings, tier_names
 
 P = TypeVar("P", bound=type[Provider])
 
@@ -97,8 +92,8 @@ class LLMManager:
         self._bus = bus
         self._registered: list[str] = []
         self._said: set[str] = set()
-        self._chains: dict[Wish, Chain] = {}
         self._workshop = self._open_workshop()
+        self._chains = Chains(self.settings, self._workshop, self._registered)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,13 +129,7 @@ class LLMManager:
         no escalation, no judge from outside. Raises SettingsError where a provider's
         settings are wrong.
         """
-        wish = Wish.of(tier_or_model, stage, task, options)
-        chain = self._chains.get(wish)
-        if chain is None:
-            while len(self._chains) >= MOST_CHAINS:  # a judge's criteria may differ from call to call
-                self._chains.pop(next(iter(self._chains), wish), None)
-            chain = self._chains[wish] = self._composed(wish)
-        return chain
+        return self._chains.get(Wish.of(tier_or_model, stage, task, options))
 
     def written(
         self, tier_or_model: str | None = None, *, stage: str | None = None, **options: Unpack[Options]
@@ -150,17 +139,7 @@ class LLMManager:
         What changes answers is there: the models, the parameters, and of the policies strategy, judge, least confidence and
         who answers below it.
         """
-        choice = self.settings.chain_for(model=tier_or_model, stage=stage)
-        named = tier_or_model or self.settings.llm.model_names()
-        wish = Wish.of(tier_or_model, stage, None, options)
-        dear = () if not self._escalation(choice, wish) else _pairs(self.settings.chain_for(model="expensive"))
-        policies = self._policies(choice, wish, dear)
-        return {
-            "tier": choice.tier,
-            "roles": [[role, list(names)] for role, names in choice.roles if role != OFFLINE] if named else [],
-            "params": self.settings.llm.params.request(),
-            **policies.written(),
-        }
+        return self._chains.written(Wish.of(tier_or_model, stage, None, options))
 
     def with_settings(self, settings: Settings) -> LLMManager:
         """Return a manager of the same plugins, statistics and sinks by other settings."""
@@ -252,20 +231,7 @@ class LLMManager:
         Budgets, limits and its breaker hold. ``timeout`` is the seconds of one call. Raises SettingsError where its provider's
         settings are wrong.
         """
-        wish = Wish(name=name, task=task, strategy="single", order="listed", cache=0)
-        policies = replace(policies_of(self.settings, None, wish, ()), confidence=None, continuation="fail")
-        seconds = self.settings.llm.timeout if timeout is None else timeout
-        spec = ChainSpec(
-            models=(("", name),),
-            labels=ChainLabels(task=task),
-            timeout=seconds,
-            deadline=2 * seconds,  # so that a call has all its time, however long a limit or the vendor made it wait
-            retries=0,
-            policies=policies,
-            repair=False,
-            params=self.settings.llm.params.request(),
-        )
-        return compose(spec, self._workshop)
+        return self._chains.alone(name, task, timeout)
 
     async def warm(self, providers: Iterable[str], timeout: float) -> None:
         """Load what providers need, and connect to them, which may take ``timeout`` seconds.
@@ -299,7 +265,7 @@ class LLMManager:
         """
         chain = self.llm(tier_or_model, stage=stage, task=task, **options)
         self._statistics.reread()
-        spec = self._spec(Wish.of(tier_or_model, stage, task, options))
+        spec = self._chains.spec(Wish.of(tier_or_model, stage, task, options))
         return explained(chain, spec, self._workshop, _now())
 
     def spending(self) -> list[Spending]:
@@ -397,83 +363,17 @@ class LLMManager:
         self._workshop.registry.add(section_of(self.settings, name))
         self._chains.clear()
 
-    def _composed(self, wish: Wish) -> Chain:
-        spec = self._spec(wish)
-        return compose(spec, self._workshop, self._mender(spec))
-
-    def _spec(self, wish: Wish) -> ChainSpec:
-        llm = self.settings.llm
-        choice = self.settings.chain_for(model=wish.name, stage=wish.stage)
-        policies = self._policies(choice, wish, self._escalation(choice, wish))
-        return ChainSpec(
-            models=self._models(choice),
-            labels=ChainLabels(tier=choice.tier, stage=wish.stage or "", task=wish.task or "", strategy=policies.strategy),
-            timeout=llm.timeout,
-            deadline=llm.answer_deadline,
-            retries=llm.retry_attempts,
-            policies=policies,
-            mode=llm.structured.mode if llm.structured.mode in ("native", "text") else "auto",
-            repair=llm.structured.repair,
-            params=self.settings.llm.params.request(),
-            require=wish.require,
-            allow=wish.allow,
-        )
-
-    def _policies(self, choice: Choice, wish: Wish, escalation: Models) -> Policies:
-        if wish.confined and not choice.tier:
-            wish = replace(wish, strategy="single")  # it is one model: nothing works together, and that is meant
-        return policies_of(self.settings, self.settings.llm.tiers.get(choice.tier), wish, escalation)
-
-    def _escalation(self, choice: Choice, wish: Wish) -> Models:
-        """Return the models that answer where a cheap one is not sure: tier ``expensive``, unless it is that tier itself."""
-        if choice.tier == "expensive" or not self.settings.llm.expensive_model or wish.confined:
-            return ()
-        return self._models(self.settings.chain_for(model="expensive"))
-
-    def _models(self, choice: Choice) -> tuple[tuple[str, str], ...]:
-        models = tuple((role, name) for role, names in choice.roles for name in names)
-        if self._registered and all(role == OFFLINE for role, _ in models):
-            # Nothing else is configured, so what the program itself registered is what it means to use.
-            models = (("default", self._registered[0]), *models)
-        if self.settings.llm.offline != "allow" and self._can_ask(models):
-            # Settings do not know of every provider; once there is one, nobody gets made-up answers unknowingly.
-            return tuple((role, name) for role, name in models if role != OFFLINE)
-        return models
-
-    def _can_ask(self, models: Iterable[tuple[str, str]]) -> bool:
-        find = self._workshop.registry.find
-        return bool(self._registered) or any(role != OFFLINE and find(name).source is not None for role, name in models)
-
     def _plain_continuation(self, stage: str | None) -> str:
         """Return what becomes of a stream that is read as plain text."""
         tier = self.settings.llm.tiers.get(self.settings.chain_for(stage=stage).tier)
         mode = (tier.continuation if tier is not None else None) or self.settings.llm.continuation
         return "continue" if mode in ("restart", "unstreamed") else mode
 
-    def _mender(self, spec: ChainSpec) -> Any:
-        name = self.settings.llm.structured.repair_model
-        if not name or not spec.repair:
-            return None
-        mending = replace(
-            spec,
-            models=self._models(self.settings.chain_for(model=name)),
-            repair=False,
-            params={},
-            require=frozenset(),
-            policies=replace(spec.policies, strategy="single", confidence=None, cache=None, continuation="fail"),
-        )
-        return compose(mending, self._workshop).llm
-
     def _warn(self, text: str) -> None:
         """Say ``text``, once."""
         if text not in self._said and self._bus is not None:
             self._said.add(text)
             self._bus.emit(Said(level="warning", message=text, time=time.time()))
-
-
-def _pairs(choice: Choice) -> Models:
-    """Return the models of a choice with their roles, the offline one left out."""
-    return tuple((role, name) for role, names in choice.roles if role != OFFLINE for name in names)
 
 
 def _now() -> float:

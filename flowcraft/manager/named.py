@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from flowcraft.llm.model import FIRST_LISTED
 from flowcraft.llm.registry import Registry
+from flowcraft.manager.chains import pairs
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.settings import Settings, tier_names
-
-OFFLINE = "offline"
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -40,32 +39,28 @@ def named_models(settings: Settings, registry: Registry, registered: Iterable[st
 def models_called(settings: Settings, registry: Registry, names: Iterable[str]) -> list[NamedModel]:
     """Return the models behind some names of tiers, aliases and models."""
     tiers = tier_names(settings)
-    pairs = [pair for name in names for pair in (_of_chain(settings, name) if name in tiers else [("", name)])]
-    return _each_once(registry, pairs)
+    called = [pair for name in names for pair in (pairs(settings.chain_for(model=name)) if name in tiers else [("", name)])]
+    return _each_once(registry, called)
 
 
 def _of_chains(settings: Settings) -> list[tuple[str, str]]:
     llm = settings.llm
     dear = [("expensive", llm.expensive_model)] if llm.expensive_model else []
     default = [("default", llm.default_model)] if llm.default_model else []
-    tiers = [(tier, name) for tier in llm.tiers for _, name in _of_chain(settings, tier)]
+    tiers = [(tier, name) for tier in llm.tiers for _, name in pairs(settings.chain_for(model=tier))]
     repair = llm.structured.repair_model
     mender = [("repair", repair)] if repair and repair not in tier_names(settings) else []
     roles = [(role, name) for role, names in llm.model_roles.listed() for name in names]
     aliases = [("", name) for name in llm.aliases.values()]
-    return [*_of_chain(settings, "default"), *roles, *dear, *default, *tiers, *mender, *aliases]
-
-
-def _of_chain(settings: Settings, tier: str) -> list[tuple[str, str]]:
-    return [(role, name) for role, names in settings.chain_for(model=tier).roles if role != OFFLINE for name in names]
+    return [*pairs(settings.chain_for(model="default")), *roles, *dear, *default, *tiers, *mender, *aliases]
 
 
 def _of_sections(settings: Settings) -> list[tuple[str, str]]:
     return [("", f"{name}:{model}") for name, section in settings.providers.items() for model in section.models]
 
 
-def _each_once(registry: Registry, pairs: Pairs) -> list[NamedModel]:
-    return _merged(_found(registry, role, name) for role, name in pairs)
+def _each_once(registry: Registry, called: Pairs) -> list[NamedModel]:
+    return _merged(_found(registry, role, name) for role, name in called)
 
 
 def _merged(models: Iterable[NamedModel]) -> list[NamedModel]:

@@ -183,7 +183,7 @@ async def test_a_confined_chain_returns_its_surest_answer(manager):
 
 
 def test_chains_that_differ_by_their_criteria_do_not_pile_up(manager, monkeypatch):
-    monkeypatch.setattr("flowcraft.manager.llm_manager.MOST_CHAINS", 10)
+    monkeypatch.setattr("flowcraft.manager.chains.MOST_CHAINS", 10)
     first = manager.llm("two")
     for number in range(50):
         manager.llm("two", judge={"criteria": str(number)})
