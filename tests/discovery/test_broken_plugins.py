@@ -164,6 +164,7 @@ def test_a_plugin_that_takes_its_time_works_and_is_listed_as_slow(healthy: Insta
     [
         ("def flowcraft_tools(): return ['a word']", "returned 'a word', which is of the wrong type"),
         ("def flowcraft_tools(): return 7", "TypeError"),
+        ("def flowcraft_tools(): return [lambda *words: words]", "cannot be used"),
         ("def flowcraft_tools(nobody_passes_this): return []", "nobody_passes_this"),
         ("def flowcraft_tolls(): return []", "flowcraft_tolls"),
         ("def flowcraft_stage_bodies(): return ['no.such.module:Body']", "No module named 'no'"),

@@ -109,6 +109,24 @@ def test_plugins_for_runs_give_tools_sinks_commands_and_bodies(install: Install)
     assert [command.name for command in plugins.commands()] == ["acme"]
 
 
+def test_a_function_is_a_tool_and_of_two_of_one_name_the_first_stays(install: Install) -> None:
+    code = """
+    from flowcraft.plugin import Tool, ToolSpec, hookimpl
+    def look(words: str) -> str:
+        \'\'\'Look it up.\'\'\'
+        return words
+    @hookimpl
+    def flowcraft_tools():
+        return [look, Tool(spec=ToolSpec(name="look"), call=look)]
+    """
+    install("acme-plugin", code, others=["acme"])
+    plugins = discover(environ={})
+    (made,) = plugins.tools(function_tool).values()
+    assert made.spec.description == "Look it up."
+    assert made.call(words="a") == "a"
+    assert any("tool 'look' is offered by" in (state.error or "") for state in plugins.states())
+
+
 def test_a_provider_that_only_a_plugin_for_runs_offers_is_found(install: Install) -> None:
     code = """
     from flowcraft.plugin import Provider, hookimpl
