@@ -24,7 +24,6 @@ from flowcraft.workflow.schema import Stage
 T = TypeVar("T")
 
 
-
 class Segment(Ground):
     """Carries a run out until it ends. ``start`` is what the store gave when this process became the owner."""
 
@@ -34,6 +33,7 @@ class Segment(Ground):
         self.cancelled = False
         self.ended = threading.Event()
         self.finale = Finale(self, self.root, 1)
+        self._remembered = False
         self._lost = 0.0
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,6 +81,8 @@ class Segment(Ground):
             if not self.cancelled:
                 raise
             _forgive()
+            if not self._remembered:
+                await self._remember()
         end = End(state="cancelled")
         # Cancelled while 'finally' ran, nothing is left to do.
         return end if self.finale.frame is not None else await self.finale.carry(end)
@@ -145,6 +147,7 @@ class Segment(Ground):
     async def _remember(self) -> None:
         """Read whose answers counted in finished stages, and what these spent if the workflow mentions it."""
         if self.run_row.segment == 1:
+            self._remembered = True
             return
         if mentions_run(self.job.workflow):
             for row in await self.threads.run(lambda: self.desk.store.attempts(self.run_row.id)):
@@ -156,6 +159,7 @@ class Segment(Ground):
             if event.kind == AnswerChosen.kind:
                 told = json.loads(event.data)
                 self._choose(told["path"], told["model"])
+        self._remembered = True
 
 
 def _is_end(event: EventRow) -> bool:

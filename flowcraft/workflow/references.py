@@ -121,7 +121,9 @@ class References:
     def _unknown_need(self, path: Path, name: str, block: Block) -> None:
         hint = did_you_mean(name, block.ids) or f"the stages are: {listed(block.ids)}"
         if block.around is not None and name in self.scopes.visible(next(iter(block.ids.values()))):
-            hint = "it is over when 'finally' begins" if block.last else "write it into the 'needs' of the group"
+            beside = self.scopes.resolve(block.owner, name)
+            hint = "write it into the 'needs' of the group" if beside is not None and beside[0] != beside[1] else ""
+            hint = "it is over when 'finally' begins" if block.last and not block.owner else hint
             self.reading.problem(path, f"'needs' names stages of the same group, and '{name}' is none", hint)
         else:
             self.reading.problem(path, f"unknown stage '{name}'", hint)

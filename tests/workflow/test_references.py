@@ -513,3 +513,17 @@ def test_snapshot_without_a_file_says_which(folder):
 
     with pytest.raises(Exception, match="the run kept no file"):
         load_workflow(folder.path / "other.yaml", files=workflow.files)
+
+
+@pytest.mark.parametrize(
+    ("stages", "hint"),
+    [
+        ("c: {prompt: x}, a: {stages: {b: {needs: [c], prompt: x}}}", "write it into the 'needs' of the group"),
+        ("a: {stages: {b: {needs: [a], prompt: x}}}", ""),
+    ],
+)
+def test_needs_names_stages_of_the_same_group(folder, stages, hint):
+    (problem,) = folder.problems(f"stages: {{{stages}}}\n")
+
+    assert problem.message.startswith("'needs' names stages of the same group, and ")
+    assert problem.hint == hint
