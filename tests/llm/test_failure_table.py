@@ -254,7 +254,7 @@ def teach(statistics: Statistics, model: str) -> None:
 def judge(case: Case, told: Told) -> None:
     """Say whether what became of an answer is what must become of it."""
     note(f"{told}")
-    event(f"{case.strategy} {type(told.error).__name__ if told.error else chr(111)+chr(107)}")
+    event(f"{case.strategy} {type(told.error).__name__ if told.error else chr(111) + chr(107)}")
     ended = isinstance(told.error, BudgetExceeded)
     assert not ended or any(model.name == "x" for model in case.models)
     if told.response is not None:

@@ -30,5 +30,5 @@ async def test_a_request_without_paths_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["absent.png", "", "a\0b", "x" * 300])
 async def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="cannot read .+: .+"):
+    with pytest.raises(InvalidRequest, match=r"cannot read .+: .+"):
         await with_files(asking(f"{tmp_path}/{name}"))

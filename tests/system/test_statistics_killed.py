@@ -46,7 +46,9 @@ def test_calls_older_than_a_second_are_kept_when_the_process_is_killed(folder, s
     script = folder.write("calling.py", CALLING)
     process = subprocess.Popen([sys.executable, str(script), str(folder.database), str(folder.log)], env=folder.env)
     try:
-        folder.wait_for(lambda: (made := times(folder)) != [] and time.time() - made[0] > seconds or process.poll() is not None)
+        folder.wait_for(
+            lambda: ((made := times(folder)) != [] and time.time() - made[0] > seconds) or process.poll() is not None
+        )
         killed = time.time()
         process.send_signal(signal.SIGKILL)
     finally:
