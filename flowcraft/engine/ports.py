@@ -17,7 +17,12 @@ PieceState = Literal["done", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One finished bit of work. ``result`` is JSON text; ``what`` and ``code`` are the two parts of its hash."""
+    """One finished bit of work. ``result`` is JSON text; ``what`` and ``code`` are the two parts of its hash.
+
+    ``asked`` is the JSON text that ``what`` is the digest of, as far as people may want to read it (prompts, arguments); it is
+    written, and read for showing alone. ``origin`` says where the result was taken from: empty where it was done here, else
+    ``cache:RUN`` or ``fork:RUN``.
+    """
 
     path: str
     what: str
@@ -25,6 +30,8 @@ class Piece:
     state: PieceState = "done"
     result: str = "null"
     seconds: float = 0.0
+    asked: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +175,8 @@ class RunStore(Protocol):
         """Return the newest runs first, their snapshots left out."""
         ...
 
-    def pieces(self, run: str) -> Sequence[Piece]:
-        """Return all pieces of a run in order of writing."""
+    def pieces(self, run: str, *, asked: bool = False) -> Sequence[Piece]:
+        """Return all pieces of a run in order of writing, with what they asked for if that is wanted."""
         ...
 
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:

@@ -48,6 +48,8 @@ _PIECE = Reader(
         "state": one_of(("done", "failed", "skipped")),
         "result": json_text,
         "seconds": real,
+        "origin": text,
+        "asked": text,
     },
 )
 _EVENT = Reader("events", {"sequence": integer, "kind": text, "stage": text, "time": real, "data": json_text})
@@ -64,7 +66,9 @@ _BY_PREFIX = (
     .order_by(runs.c.created.desc(), runs.c.id)
     .limit(6)
 )
-_PIECES = select(*(pieces.c[name] for name in _PIECE.columns)).where(pieces.c.run == bindparam("run")).order_by(pieces.c.number)
+_PIECE_COLUMNS = [pieces.c[name] for name in _PIECE.columns]
+_ASKED = select(*_PIECE_COLUMNS).where(pieces.c.run == bindparam("run")).order_by(pieces.c.number)
+_PIECES = _ASKED.with_only_columns(*_PIECE_COLUMNS[:-1], literal("").label("asked"))
 _EVENTS = (
     select(*(events.c[name] for name in _EVENT.columns))
     .where(events.c.run == bindparam("run"), events.c.sequence > bindparam("after"))
@@ -101,9 +105,9 @@ def read_run(connection: Connection, run: str) -> RunRow | None:
     return RunRow(**_RUN(columns, run), **_DOCUMENTS((inputs, snapshot), run))
 
 
-def read_pieces(connection: Connection, run: str) -> list[Piece]:
-    """Return all pieces of a run in order of writing."""
-    rows = connection.execute(_PIECES, {"run": run}).all()
+def read_pieces(connection: Connection, run: str, *, asked: bool = False) -> list[Piece]:
+    """Return all pieces of a run in order of writing; what they asked for is left out unless it is wanted."""
+    rows = connection.execute(_ASKED if asked else _PIECES, {"run": run}).all()
     return [Piece(**_PIECE(row, f"{run} {row[0]}")) for row in rows]
 
 
@@ -141,10 +145,10 @@ class SqlRuns:
             rows = connection.execute(newest).all()
         return [RunRow(**_RUN(row[:-2], row[0]), **_DOCUMENTS(row[-2:], row[0])) for row in rows]
 
-    def pieces(self, run: str) -> Sequence[Piece]:
-        """Return all pieces of a run in order of writing."""
+    def pieces(self, run: str, *, asked: bool = False) -> Sequence[Piece]:
+        """Return all pieces of a run in order of writing, with what they asked for if that is wanted."""
         with self._database.read() as connection:
-            return read_pieces(connection, run)
+            return read_pieces(connection, run, asked=asked)
 
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:
         """Return the kept events of a run behind sequence ``after``."""

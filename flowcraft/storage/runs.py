@@ -49,7 +49,7 @@ _TAKE_AND_END = _GIVE_BACK.where(runs.c.state.not_in(sorted(ENDED))).values(epoc
 _LAST_EVENT = select(func.max(events.c.sequence)).where(events.c.run == bindparam("run"))
 _WANT = update(runs).where(runs.c.id == bindparam("b_run")).values(wanted=bindparam("b_wanted"))
 
-_PIECE = ("run", "path", "what", "code", "state", "result", "seconds")
+_PIECE = ("run", "path", "what", "code", "state", "result", "seconds", "asked", "origin")
 _EVENT = ("run", "sequence", "kind", "stage", "time", "data")
 _ATTEMPT = ("run", "path", "stage", *ATTEMPT)
 
@@ -144,7 +144,17 @@ def _many(cursor: Any, statement: Statement, rows: list[tuple[Any, ...]]) -> Non
 
 def _piece_rows(write: Write) -> list[tuple[Any, ...]]:
     return [
-        (write.run, storable(piece.path), piece.what, piece.code, piece.state, storable(piece.result), piece.seconds)
+        (
+            write.run,
+            storable(piece.path),
+            piece.what,
+            piece.code,
+            piece.state,
+            storable(piece.result),
+            piece.seconds,
+            storable(piece.asked),
+            piece.origin,
+        )
         for piece in write.pieces
     ]
 

@@ -86,7 +86,30 @@ pieces = Table(
     _run(),
     *map(_text, ("path", "what", "code", "state", "result")),
     _double("seconds"),
+    *map(_text, ("asked", "origin")),
     UniqueConstraint("run", "path"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, nullable=False),
+    Column("path", Text, primary_key=True, nullable=False),
+    *map(_text, ("gate", "state", "question")),
+    _double("asked"),
+    Column("deadline", Double),
+    *map(_text, ("choice", "comment", "by", "form")),
+    Column("at", Double),
+    Index(None, "state", "deadline"),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("key", Text, primary_key=True, nullable=False),
+    _double("created"),
+    *map(_text, ("run", "path", "result")),
+    Index(None, "created"),
 )
 
 attempts = Table(

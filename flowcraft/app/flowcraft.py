@@ -1,0 +1,137 @@
+"""The library's face: what is wired here is all there is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flowcraft.app.results import RunResult
+from flowcraft.app.runs import Runs
+from flowcraft.app.workflows import Workflows
+from flowcraft.engine import Engine, OnWait, RunRow
+from flowcraft.errors import Problem
+from flowcraft.events import Bus, Drain, Event, Said
+from flowcraft.llm import Chain
+from flowcraft.llm.sharing.stores import Stores
+from flowcraft.manager import LLMManager
+from flowcraft.plugin import Preset, Provider
+from flowcraft.settings import Settings, load_settings
+from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
+from flowcraft.workflow import Workflow
+
+
+class FlowCraft:
+    """Workflows and models over one settings page and one database.
+
+    ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Use it as an
+    async context manager, or call ``aclose``.
+    """
+
+    def __init__(self, settings: Settings | str | Path | None = None) -> None:
+        self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
+        self.bus = Bus(self._tell_of_dropped)
+        self.database = Database(self.settings.storage)
+        self.engine = Engine(SqlRunStore(self.database), self.bus)
+        stores = Stores(
+            calls=SqlCallStore(self.database),
+            verdicts=SqlVerdictStore(self.database),
+            spending=SqlSpending(self.database),
+            limits=SqlLimits(self.database),
+            answers=SqlAnswers(self.database),
+        )
+        self.manager = LLMManager(self.settings, stores=stores, sinks=(self.engine.record,), bus=self.bus)
+        self.plugins = self.manager.plugins
+        self.workflows = Workflows(self.manager)
+        self.runs = Runs(self.engine, self.workflows, self._open_sinks)
+        self._drain: Drain | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Write what waits and close providers and database."""
+        try:
+            await self.engine.interrupt()
+            for manager in self.runs.managers:
+                await manager.aclose()
+            if self._drain is not None:
+                await asyncio.to_thread(self._drain.close)
+        finally:
+            await asyncio.to_thread(self.engine.close)
+            self.database.close()
+
+    # -- models
+
+    def llm(self, model: str | None = None, *, stage: str | None = None, task: str | None = None, **options: Any) -> Chain:
+        """Return the chain for a tier, alias or model, for a stage's tier, or the default chain."""
+        return self.manager.llm(model, stage=stage, task=task, **options)
+
+    def register_provider(self, name: str, provider: type[Provider] | Preset | None = None) -> Any:
+        """Add a provider type under ``name``; without ``provider``, a decorator of its class."""
+        return self.manager.register_provider(name, provider)
+
+    def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Hand every event to ``watcher``, which must be cheap; call the result to stop that."""
+        return self.bus.subscribe(watcher)
+
+    # -- workflows
+
+    def load(self, path: str | Path, *, model: str | None = None) -> Workflow:
+        """Return the checked workflow of a file, ready to run; raise WorkflowError with every problem of it at once.
+
+        ``model`` stands in for every model, as in ``run``.
+        """
+        return self.workflows.load(path, model=model)
+
+    def check(self, workflow: Workflow, *, starting: bool = False, model: str | None = None) -> list[Problem]:
+        """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
+
+        What only this machine lacks, such as an environment name, is a problem where a run is ``starting``, else a warning.
+        ``model`` stands in for every model.
+        """
+        return self.workflows.check(workflow, starting=starting, model=model)
+
+    async def run(
+        self,
+        workflow: Workflow | str | Path,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        model: str | None = None,
+        on_start: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Run a workflow to its end. ``model`` stands in for every model; ``on_start`` is told the run's id."""
+        return await self.runs.run(workflow, inputs, model=model, on_start=on_start)
+
+    async def resume(
+        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+    ) -> RunResult:
+        """Go on with a run from its last finished piece of work, with the workflow and settings that it started with.
+
+        Takes the run over if its process is gone; ``on_wait`` is told where that has to be found out first.
+        """
+        return await self.runs.resume(run, on_wait=on_wait, on_start=on_start)
+
+    def cancel(self, run: str, *, on_wait: OnWait | None = None) -> RunRow:
+        """Cancel a run: its owner ends it at its next beat; with no live owner it is ended here."""
+        return self.engine.cancel(run, on_wait or (lambda process: None))
+
+    def _tell_of_dropped(self, watcher: Callable[..., None], error: BaseException) -> None:
+        name = getattr(watcher, "__qualname__", type(watcher).__name__)
+        told = f"{name}, which watched events, failed and is told no more: {type(error).__name__}: {error}"
+        self.bus.emit(Said(time=time.time(), level="warning", message=told))
+
+    def _open_sinks(self) -> None:
+        """Let plugins' sinks see the events of runs."""
+        sinks = self.plugins.sinks() if self._drain is None else ()
+        if sinks:
+            self._drain = Drain(sinks, on_drop=self._tell_of_dropped)
+            self.bus.subscribe(self._drain)

@@ -1,0 +1,90 @@
+"""Workflow files, checked against what settings, plugins and this machine have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowcraft.app.stage_models import StageModels
+from flowcraft.engine.bodies.shell import why_no_shell
+from flowcraft.errors import Problem, SettingsError, WorkflowError
+from flowcraft.manager import LLMManager
+from flowcraft.redaction import SHORTEST, Redactor
+from flowcraft.source import did_you_mean
+from flowcraft.tools import can_serve, function_tool
+from flowcraft.workflow import Facts, Workflow, check_start, check_workflow, environment_names, load_workflow
+
+
+class Workflows:
+    """Loads workflow files and says what is wrong with them here."""
+
+    def __init__(self, manager: LLMManager) -> None:
+        self.manager = manager
+        self.settings = manager.settings
+        self.plugins = manager.plugins
+
+    def load(self, path: str | Path, *, model: str | None = None) -> Workflow:
+        """Return the checked workflow of a file, ready to run; raise WorkflowError with every problem of it at once.
+
+        ``model`` stands in for every model, as in ``run``.
+        """
+        workflow = load_workflow(path, bodies=self.plugins.bodies())
+        problems = [problem for problem in self.check(workflow, starting=True, model=model) if not problem.warning]
+        if problems:
+            raise WorkflowError(problems=problems)
+        return workflow
+
+    def check(self, workflow: Workflow, *, starting: bool = False, model: str | None = None) -> list[Problem]:
+        """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
+
+        What only this machine lacks, such as an environment name, is a problem where a run is ``starting``, else a warning.
+        ``model`` stands in for every model.
+        """
+        return check_workflow(workflow, self._facts(workflow, starting, model))
+
+    def environment(self, workflow: Workflow) -> dict[str, str]:
+        """Return the values of the environment names that a workflow and its parts may read; an empty one is not set."""
+        known = self.settings.environment
+        return {name: known[name] for name in environment_names(workflow) if known.get(name)}
+
+    def redactor(self, workflow: Workflow) -> Redactor:
+        """Return what takes the secrets of settings and of a workflow out of everything."""
+        return Redactor([*self.manager.secrets, *self.environment(workflow).values()])
+
+    def _facts(self, workflow: Workflow, starting: bool, model: str | None) -> Facts:
+        models = StageModels(self.manager, model)
+        return Facts(
+            tiers=self.manager.tiers,
+            knows_model=self.manager.knows_model if model is None else lambda name: True,
+            model_names=self.manager.model_names,
+            aliases=frozenset(self.settings.llm.aliases),
+            lacks=models.lacks,
+            doubts=models.doubts,
+            knows_judge=lambda name: name in self.plugins.judges(),
+            tools=lambda: self.plugins.tools(function_tool),
+            serves=can_serve(),
+            unset_env=self.unset(workflow),
+            no_shell=why_no_shell(),
+            short_env=frozenset(name for name, value in self.environment(workflow).items() if len(value) < SHORTEST),
+            starting=starting,
+        )
+
+    def check_model(self, model: str | None) -> None:
+        """Raise SettingsError where nobody knows the model that stands in for all."""
+        tiers = self.manager.tiers
+        if model is None or model in tiers or self.manager.knows_model(model) is not False:
+            return
+        hint = did_you_mean(model, [*sorted(tiers), *self.manager.model_names])
+        raise SettingsError(f"unknown model or tier {model!r}; {hint or 'flowcraft models list shows those that are known'}")
+
+    def check_settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> None:
+        """Raise WorkflowError where these inputs make settings of stages wrong."""
+        found = check_start(workflow, inputs, self._facts(workflow, True, model))
+        problems = [problem for problem in found if not problem.warning]
+        if problems:
+            raise WorkflowError(problems=problems)
+
+    def unset(self, workflow: Workflow) -> frozenset[str]:
+        """Return the environment names that a workflow and its parts may read and that have no value."""
+        return environment_names(workflow) - self.environment(workflow).keys()
