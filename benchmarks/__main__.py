@@ -7,9 +7,9 @@ import os
 import platform
 import sqlite3
 
-from benchmarks import calls, engine, startup, storage
+from benchmarks import bodies, calls, engine, startup, storage
 
-ALL = {"startup": startup.main, "storage": storage.main, "engine": engine.main, "calls": calls.main}
+ALL = {"startup": startup.main, "storage": storage.main, "engine": engine.main, "bodies": bodies.main, "calls": calls.main}
 
 
 def main() -> None:

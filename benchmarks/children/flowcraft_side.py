@@ -2,7 +2,8 @@
 
 KIND is row (each stage takes the result of the one before), once (all from the start) or list (elements of one stage, 64 at
 a time); a result is a text of SIZE characters, or a small number where SIZE is 0. With BENCH_KILL_AT=n in the environment
-the n-th element kills the process, as a power cut would.
+the n-th element kills the process, as a power cut would. With BENCH_BODY the stages of a row and of once are commands (shell),
+groups of two functions (group), other workflows of one function (uses) or functions that are tried three times (until).
 """
 
 from __future__ import annotations
@@ -36,8 +37,38 @@ def work(name: str, size: int, before: str | None = None) -> str:
 """
 
 
+PART = {
+    "flowcraft": 1,
+    "inputs": {"name": "string", "size": "integer", "before": "string | null"},
+    "stages": {
+        "work": {"run": "work:work", "with": {name: f"${{{{ inputs.{name} }}}}" for name in ("name", "size", "before")}}
+    },
+    "outputs": {"text": "${{ work }}"},
+}
+
+
+FIELD = {"uses": ".text", "group": "['s{before}_b']"}
+"""Where the text lies in what a stage gives."""
+
+
+def stage(name: str, given: dict[str, Any], body: str) -> dict[str, Any]:
+    """A stage that makes a text, by another body than a plain function too."""
+    if body == "shell":
+        return {"shell": 'printf "%s %0${size}d" "$name" 0', "with": given, "output": "string"}
+    if body == "uses":
+        return {"uses": "part.yaml", "with": given}
+    called = {"run": "work:work", "with": given}
+    if body == "group":
+        behind = {**called, "with": {**given, "before": f"${{{{ {name}_a }}}}"}}
+        return {"stages": {f"{name}_a": called, f"{name}_b": behind}}
+    if body == "until":
+        return {**called, "until": "iteration >= 3", "max": 3}
+    return called
+
+
 def workflow(kind: str, count: int, size: int) -> dict[str, Any]:
     """The workflow as data; JSON is YAML."""
+    own = os.environ.get("BENCH_BODY", "")
     if kind == "list":
         body = {"run": "work:work", "with": {"name": "${{ item }}", "size": size}}
         stages = {"work": {"each": "inputs.elements", "parallel": 64, **body}}
@@ -46,13 +77,15 @@ def workflow(kind: str, count: int, size: int) -> dict[str, Any]:
     for number in range(count):
         given: dict[str, Any] = {"name": f"s{number}", "size": size}
         if kind == "row" and number:
-            given["before"] = f"${{{{ s{number - 1} }}}}"
-        stages[f"s{number}"] = {"run": "work:work", "with": given}
+            field = FIELD.get(own, "").format(before=number - 1)
+            given["before"] = f"${{{{ s{number - 1}{field} }}}}"
+        stages[f"s{number}"] = stage(f"s{number}", given, own)
     return {"flowcraft": 1, "stages": stages}
 
 
 def prepare(folder: Path, kind: str, count: int, size: int) -> Path:
     (folder / "work.py").write_text(CODE, encoding="utf-8")
+    (folder / "part.yaml").write_text(json.dumps(PART), encoding="utf-8")
     path = folder / f"{kind}-{count}.yaml"
     path.write_text(json.dumps(workflow(kind, count, size), indent=1), encoding="utf-8")
     (folder / "settings.yaml").write_text(f"storage: sqlite:///{folder}/flowcraft.db\n", encoding="utf-8")

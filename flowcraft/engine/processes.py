@@ -27,13 +27,14 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What is started: a program and its arguments, all that it sees of the environment, its folder and what it reads.
+    """What is started: a bash with its options, its script, all that it sees of the environment, its folder and what it reads.
 
     At most ``most_out`` bytes of its output are taken: beyond that it is killed. Of its errors the last ``most_err`` are kept.
     """
 
-    program: str
-    arguments: tuple[str, ...]
+    bash: str
+    options: tuple[str, ...]
+    script: str
     environment: Mapping[str, str]
     folder: str
     stdin: bytes = b""
@@ -79,11 +80,11 @@ async def carry_out(command: Command) -> Outcome:
 
 
 # A part of the group holds on to a pipe that ends with this process, even where that is killed: then it kills the group.
-_GUARDED = """
-( trap '' HUP INT TERM; read -r _ <&{lifeline}; kill -KILL -- -$$ ) </dev/null >/dev/null 2>&1 &
-exec {lifeline}<&-
-exec "$@"
-"""
+# On the script's own first line, so that the numbers of its lines stay; the script's ``wait`` does not wait for it.
+_GUARD = (
+    "( trap '' HUP INT TERM; read -r _ <&{lifeline} || :; kill -KILL -- -$$ ) </dev/null >/dev/null 2>&1 & "
+    "disown; exec {lifeline}<&-; "
+)
 
 
 class _Group:
@@ -109,9 +110,9 @@ class _Group:
             outs = [await self._reading(loop, pipe, ends) for pipe in (self.out, self.err)]
             stdin = await self._writing(loop, ends) if self.command.stdin else asyncio.subprocess.DEVNULL
             self.process = await asyncio.create_subprocess_exec(
-                self.command.program,
-                *("-c", _GUARDED.format(lifeline=lifeline), self.command.program),
-                *(self.command.program, *self.command.arguments),
+                self.command.bash,
+                *self.command.options,
+                *("-c", _GUARD.format(lifeline=lifeline) + self.command.script),
                 stdin=stdin,
                 stdout=outs[0],
                 stderr=outs[1],

@@ -60,6 +60,18 @@ async def test_failure_inside_a_pipe_counts(project):
     assert "exit code 3" in await error(project, "stages: {a: {shell: '(exit 3) | cat'}}")
 
 
+async def test_a_command_waits_for_what_it_started_itself_and_for_nothing_else(project):
+    told = await value(project, "stages: {a: {shell: 'jobs; (sleep 0.05; echo slow) & wait; jobs; echo done', output: string}}")
+
+    assert told == "slow\ndone"
+
+
+async def test_an_error_names_the_line_of_the_command(project):
+    told = await error(project, "stages: {a: {shell: \"true\\nno_such_command_here\"}}")
+
+    assert "line 2" in told
+
+
 async def test_values_reach_the_command_as_variables_and_are_no_part_of_it(project):
     text = '"; echo broken; $(echo x) `id` \n\\ é'
 

@@ -44,8 +44,9 @@ class ShellBody(StageBody):
     async def run(self, options: ShellAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
         """Run the command and return what the stage gives."""
         command = Command(
-            program=find_bash(),
-            arguments=("-e", "-o", "pipefail", "-c", options.command),
+            bash=find_bash(),
+            options=("-e", "-o", "pipefail"),
+            script=options.command,
             environment={**inherited(os.environ), **context.environment, **_variables(context.arguments)},
             folder=context.started_in,
             stdin=inserted(context.arguments.get("stdin")).encode("utf-8", "surrogatepass"),
