@@ -8,8 +8,10 @@ from typing import Any
 
 from flowcraft.engine import Case, Quality
 from flowcraft.llm import Chain
+from flowcraft.llm.casting import Casting
 from flowcraft.llm.scoring import score_request
 from flowcraft.manager import LLMManager, Options
+from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.workflow import Prompt, Stage, Template
 
 
@@ -35,12 +37,7 @@ class StageModels:
 
     async def score(self, judge: str | None, stage: tuple[str | None, str, str | None], case: Case) -> tuple[float, str]:
         """Return how good a try is, from 0 to 1, and why; asked of the judge, else of the stage's own models."""
-        named = judge or self.manager.settings.llm.judge.model
-        if named is not None and named in self.manager.plugins.judges():
-            named = None  # it compares two answers, and scores none
-        chain = self.manager.llm(
-            self._choice(named or stage[0], stage[1], stage[2]), stage=stage[1], strategy="single", cache=0
-        )
+        chain = self.manager.llm(self._scorer(judge, stage), stage=stage[1], strategy="single", cache=0)
         said = (await chain.chat(score_request(case.question, case.answer, case.rubric, case.scope))).parsed
         return float(said["score"]), str(said["reason"])
 
@@ -51,10 +48,7 @@ class StageModels:
         """
         if self.override or isinstance(stage.model, Template):
             return ()
-        judge = stage.judge.model if stage.judge is not None else None
-        tools = isinstance(stage.body, Prompt) and bool(stage.body.tools)
-        quality = Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence, tools=tools)
-        asked = (stage.model, stage.name, default, quality)
+        asked = (stage.model, stage.name, default, quality_of(stage))
         written = self.written(*asked)
         if stage.judge is not None and stage.until is None and "judge" not in written:
             told = f"'judge' has nothing to choose from with strategy {written['strategy']}, which settings say"
@@ -71,6 +65,32 @@ class StageModels:
             tools=quality.tools,
         )
 
-    def lacks(self, model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
-        """Return who of the stage's chain cannot do all that is wanted, nothing where everybody can."""
-        return self.manager.lacks(wanted, self._choice(model, stage, default), stage=stage)
+    def cast(self, stage: Stage, default: str | None) -> Casting | None:
+        """Return who may be asked for a stage, in which part; None where its model comes from an input."""
+        if isinstance(stage.model, Template) and not self.override:
+            return None
+        model = stage.model if isinstance(stage.model, str) else None
+        return self.manager.casting(
+            self._choice(model, stage.name, default), stage=stage.name, **self._options(quality_of(stage))
+        )
+
+    def scorers(self, stage: Stage, default: str | None) -> Sequence[ModelInfo]:
+        """Return who scores the tries of a stage with ``until`` and ``judge``; nobody where one model stands in for all."""
+        if self.override or isinstance(stage.model, Template) or stage.judge is None:
+            return ()
+        asked = (stage.model, stage.name, default)
+        return self.manager.casting(self._scorer(stage.judge.model, asked), stage=stage.name, strategy="single").answering
+
+    def _scorer(self, judge: str | None, stage: tuple[str | None, str, str | None]) -> str | None:
+        """Return whom a judge's name means; one that comes of a plugin compares two answers, and scores none."""
+        named = judge or self.manager.settings.llm.judge.model
+        if named is not None and named in self.manager.plugins.judges():
+            named = None
+        return self._choice(named or stage[0], stage[1], stage[2])
+
+
+def quality_of(stage: Stage) -> Quality:
+    """Return how good an answer a stage wants, its judge's rubric left out."""
+    judge = stage.judge.model if stage.judge is not None else None
+    tools = isinstance(stage.body, Prompt) and bool(stage.body.tools)
+    return Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence, tools=tools)

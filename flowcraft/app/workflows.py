@@ -9,6 +9,7 @@ from typing import Any
 from flowcraft.app.stage_models import StageModels
 from flowcraft.engine.bodies.shell import why_no_shell
 from flowcraft.errors import Problem, SettingsError, WorkflowError
+from flowcraft.llm.tokens import text_tokens
 from flowcraft.manager import LLMManager
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.source import did_you_mean
@@ -59,7 +60,9 @@ class Workflows:
             knows_model=self.manager.knows_model if model is None else lambda name: True,
             model_names=self.manager.model_names,
             aliases=frozenset(self.settings.llm.aliases),
-            lacks=models.lacks,
+            cast=models.cast,
+            scorers=models.scorers,
+            tokens=text_tokens,
             doubts=models.doubts,
             knows_judge=lambda name: name in self.plugins.judges(),
             tools=lambda: self.plugins.tools(function_tool),

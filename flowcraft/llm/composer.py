@@ -111,11 +111,13 @@ def compose(spec: ChainSpec, shop: Workshop, mender: LLM | None = None) -> Chain
 
 def cast(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> tuple[Sequence[Link], Sequence[Seat], Sequence[Link]]:
     """Return who else takes part in a chain's strategy: who may contest, who may judge, who answers instead of ``links``."""
-    if spec.policies.strategy == "best_of_two":
-        contestants = _contestants(links)
-        return (contestants, _seats(spec, shop), ()) if len(contestants) > 1 else ((), (), ())
-    escalation = _escalation(links, spec, shop, None) if spec.policies.measures else None
-    return (), (), () if escalation is None else escalation.links
+    measures = spec.policies.measures
+    escalation = _escalation(links, spec, shop, None) if measures else None
+    instead = () if escalation is None else escalation.links
+    contestants = _contestants(links) if spec.policies.strategy == "best_of_two" else ()
+    if len(contestants) > 1:
+        return contestants, _seats(spec, shop), instead
+    return (), _scorers(spec, shop) if measures else (), instead
 
 
 def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from flowcraft.discovery import Plugins, discover
 from flowcraft.errors import BudgetExceeded, LLMError, ProviderUnavailable, ServiceUnavailable, SettingsError
 from flowcraft.events import Bus, Said
+from flowcraft.llm.casting import Casting, casting
 from flowcraft.llm.chain import Chain, Question
 from flowcraft.llm.composer import Workshop
 from flowcraft.llm.health import BreakerRules, HealthBoard
@@ -267,6 +268,14 @@ class LLMManager:
         self._statistics.reread()
         spec = self._chains.spec(Wish.of(tier_or_model, stage, task, options))
         return explained(chain, spec, self._workshop, _now())
+
+    def casting(self, tier_or_model: str | None = None, *, stage: str | None = None, **options: Unpack[Options]) -> Casting:
+        """Return who may be asked for answers of the chain for these arguments, those of ``llm``, and in which part.
+
+        Raises SettingsError where a provider's settings are wrong.
+        """
+        spec = self._chains.spec(Wish.of(tier_or_model, stage, None, options))
+        return casting(self.llm(tier_or_model, stage=stage, **options), spec, self._workshop)
 
     def spending(self) -> list[Spending]:
         """Return what was spent from each budget, what calls under way reserved included. Reads the database."""

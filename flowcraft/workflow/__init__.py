@@ -1,7 +1,8 @@
 """What to do, as data: workflow files, checked. Knows no model, no engine."""
 
-from flowcraft.workflow.check import Facts, check_workflow, environment_names, mentions_run, plugin_tools
+from flowcraft.workflow.check import check_workflow, environment_names, mentions_run, plugin_tools
 from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.facts import Facts
 from flowcraft.workflow.inputs import bind_inputs, parse_inputs
 from flowcraft.workflow.json_schema import workflow_schema
 from flowcraft.workflow.loader import load_workflow

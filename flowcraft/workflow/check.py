@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
-from flowcraft.workflow.attachments import CAPABILITIES
+from flowcraft.workflow.facts import Facts
+from flowcraft.workflow.fitness import Fitness, budget_problems
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Attachment, Prompt, Shell, Stage, ToolName, Uses, Workflow
+from flowcraft.workflow.schema import Prompt, Shell, Stage, ToolName, Uses, Workflow
 from flowcraft.workflow.template import Template
-
-_NEEDED_BY_PARAMS = {
-    "temperature": "temperature",
-    "seed": "seed",
-    "stop": "stop",
-    "min_p": "min_p",
-    "grammar": "gbnf",
-    "logprobs": "logprobs",
-    "top_logprobs": "logprobs",
-    "reasoning": "reasoning",
-}
-
-
-def _unknown(name: str) -> bool | None:
-    return None
-
-
-def _nothing(model: str | None, stage: str, default: str | None, wanted: frozenset[str]) -> str:
-    return ""
-
-
-def _none(stage: Stage, default: str | None) -> Sequence[str]:
-    return ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known of models and of the environment.
-
-    ``knows_model`` says whether a model or alias exists, None where it cannot be known; ``model_names`` are those that are
-    listed, for the nearest name, ``aliases`` the short ones among them. ``lacks`` is asked with a stage's model (None where it
-    names none), its name, the file's default model and capabilities, and returns the models that would be asked if none of
-    them can do that, empty when one may. ``doubts`` is asked with a stage and the file's default model, and returns what of the
-    stage's strategy its models cannot carry out, or why its judge has nothing to do. ``knows_judge`` says whether a plugin
-    offers a judge of that name, ``tools`` returns the names of the tools that plugins offer. ``serves``
-    says whether MCP servers can be used here.
-    ``no_shell`` says why this machine carries out no command, nothing where it does. ``short_env`` are environment names whose
-    value is too short to be hidden, ``unset_env`` those without a value. These, no shell, and models of which nobody here
-    knows are problems where the run is ``starting``, else warnings: another machine may have
-    what they need.
-    """
-
-    tiers: frozenset[str] = frozenset()
-    knows_model: Callable[[str], bool | None] = _unknown
-    model_names: tuple[str, ...] = ()
-    aliases: frozenset[str] = frozenset()
-    lacks: Callable[[str | None, str, str | None, frozenset[str]], str] = _nothing
-    doubts: Callable[[Stage, str | None], Sequence[str]] = _none
-    knows_judge: Callable[[str], bool] = lambda name: False
-    tools: Callable[[], Collection[str]] = tuple
-    serves: bool = True
-    unset_env: frozenset[str] = field(default_factory=frozenset)
-    short_env: frozenset[str] = field(default_factory=frozenset)
-    no_shell: str = ""
-    starting: bool = True
 
 
 def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
     """Return the problems and warnings of ``workflow`` and of all that it uses, in the order of the files."""
     found: list[Problem] = list(workflow.warnings)
+    unpriced: list[str] = []
     for part in _parts(workflow):
         checked = _Check(part, facts)
         found += checked.all()
+        if "usd" in workflow.budget:
+            unpriced += checked.fitness.unpriced(part.every_stage)
         if part is not workflow and part.budget:
             message = "the budget of a workflow that another one uses does not act; that of the file that is run does"
             found.append(checked.document.problem(("budget",), message, key=True, warning=True))
+    found += budget_problems(workflow, unpriced)
     place = {part.path: number for number, part in enumerate(_parts(workflow))}
     return sorted(dict.fromkeys(found), key=lambda problem: (place.get(problem.file, -1), problem.line, problem.column))
 
@@ -126,6 +75,7 @@ class _Check:
         self.workflow = workflow
         self.facts = facts
         self.document: Document = workflow.document or plain_document("", workflow.path)
+        self.fitness = Fitness(workflow, facts)
 
     def all(self) -> Iterator[Problem]:
         """Yield what is wrong."""
@@ -181,25 +131,7 @@ class _Check:
         if isinstance(stage.body, Prompt) and (stage.strategy is not None or stage.judge is not None):
             for doubt in self.facts.doubts(stage, self.workflow.default_model):
                 yield self.document.problem(self._strategy_at(stage), doubt, warning=True)
-        wanted = _wanted(stage)
-        lacking = self.facts.lacks(stage.model, stage.name, self.workflow.default_model, wanted) if wanted else ""
-        if lacking:
-            message = f"{lacking} cannot do what stage '{stage.name}' needs: {', '.join(sorted(wanted))}"
-            yield self.document.problem(stage.at, message, "name another model", key=True)
-        if isinstance(stage.body, Prompt):
-            yield from self._attachments(stage, stage.body.attach)
-
-    def _attachments(self, stage: Stage, attach: Sequence[Attachment]) -> Iterator[Problem]:
-        model = stage.model if isinstance(stage.model, str) else None
-        for attachment in attach:
-            if not attachment.kind:
-                continue  # known when the stage runs
-            wanted = frozenset({CAPABILITIES[attachment.kind]})
-            lacking = self.facts.lacks(model, stage.name, self.workflow.default_model, wanted)
-            if lacking:
-                what = {"image": "images", "audio": "sounds", "file": "files"}[attachment.kind]
-                message = f"{lacking} takes no {what}: '{attachment.what}' cannot be attached"
-                yield self.document.problem(attachment.at, message, "name another model")
+        yield from self.fitness.stage(stage)
 
     def _strategy_at(self, stage: Stage) -> Path:
         own = written_at(self.document, stage.at) or {}
@@ -227,13 +159,3 @@ def named_problem(document: Document, path: Path, name: str, facts: Facts) -> It
         near = did_you_mean(name, names)
         hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
         yield document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)
-
-
-def _wanted(stage: Stage) -> frozenset[str]:
-    """Return the capabilities that a stage needs of its model."""
-    wanted = {_NEEDED_BY_PARAMS[name] for name in stage.params if name in _NEEDED_BY_PARAMS}
-    if isinstance(stage.body, Prompt) and stage.body.system is not None:
-        wanted.add("system")
-    if isinstance(stage.body, Prompt) and stage.body.tools:
-        wanted.add("tools")
-    return frozenset(wanted)

@@ -7,8 +7,9 @@ from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import parse_duration
-from flowcraft.workflow.check import Facts, named_problem, written_at
+from flowcraft.workflow.check import named_problem, written_at
 from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.workflow.facts import Facts
 from flowcraft.workflow.reading import Path
 from flowcraft.workflow.schema import Stage, Workflow
 from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_TRIES, param_mistake

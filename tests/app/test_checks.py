@@ -62,6 +62,12 @@ def test_a_stage_whose_every_model_lacks_what_it_needs_is_refused(
 ) -> None:
     assert checked(WORKFLOW) == [
         (3, "local:small cannot do what stage 'easy' needs: seed; name another model", False),
+        (
+            4,
+            "local:small cannot do what stage 'hard' needs (seed): it may refuse to answer, and others of the stage's models"
+            " are asked then; ",
+            True,
+        ),
         (5, "local:small cannot do what stage 'named' needs: seed; name another model", False),
         (
             6,
