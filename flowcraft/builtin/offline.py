@@ -21,7 +21,10 @@ _ANSWER_LENGTH = 480
 
 
 class Offline(Provider):
-    """Answers with what the request itself says: extracts for a prompt, a value of the schema for a typed output."""
+    """Answers with what the request itself says: extracts for a prompt, a value of the schema for a typed output.
+
+    Tools may be given to it; it calls none, and says so where the answer is text.
+    """
 
     name = "offline"
     offline: ClassVar[bool] = True
@@ -33,7 +36,7 @@ class Offline(Provider):
         stop=True,
         seed=True,
         list_models=True,
-        tools=False,
+        tools=True,  # it never calls one, and says so
         parallel_tools=False,
         tool_choice=False,
         gbnf=False,
@@ -57,6 +60,9 @@ class Offline(Provider):
             answer = json.dumps(value_of(request.output.schema, text), ensure_ascii=False)
         else:
             answer, finish_reason = _extract(text, request)
+            if request.tools and finish_reason == "stop":
+                names = ", ".join(tool.name for tool in request.tools)
+                answer += f"\n\n(Offline calls no tools; it was given: {names}.)"
         return ChatResponse(
             text=answer,
             model=model or self.name,

@@ -15,6 +15,7 @@ _ITEMS = 3
 _TITLE_NAMES = frozenset({"title", "name", "headline", "heading", "subject"})
 _TITLE_LENGTH = 80
 _TEXT_LENGTH = 280
+_RANGE = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)(?![\w.]*\d)")
 _FORMATS: Mapping[str, tuple[str, str]] = {
     "date": (r"\d{4}-\d\d-\d\d", "2000-01-01"),
     "time": (r"\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)", "00:00:00Z"),
@@ -138,6 +139,7 @@ class _Maker:
         return False
 
     def _number(self, schema: Mapping[str, Any], name: str, kind: str) -> int | float:
+        schema = _described(schema)
         candidates = [_as_number(value) for value in self._text.field(name)] if name else []
         for number in [*candidates, *self._text.numbers]:
             if number is not None and _within(schema, number) and (kind == "number" or number.is_integer()):
@@ -205,6 +207,12 @@ def _merge(into: dict[str, Any], part: Mapping[str, Any]) -> None:
             into[key] = [*into.get(key, ()), *value]
         else:
             into.setdefault(key, value)
+
+
+def _described(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a number's schema with the limits that its description tells: 0 to 1."""
+    told = _RANGE.search(str(schema.get("description") or ""))
+    return schema if told is None else {"minimum": float(told[1]), "maximum": float(told[2]), **schema}
 
 
 def _as_number(value: Any) -> float | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowcraft.builtin.offline import Offline, flowcraft_models, flowcraft_providers
-from flowcraft.plugin import ChatRequest, ChatResponse, Done, Message, OutputSpec, TextDelta, collect
+from flowcraft.plugin import ChatRequest, ChatResponse, Done, Message, OutputSpec, TextDelta, ToolSpec, collect
 
 pytestmark = pytest.mark.unit
 
@@ -245,8 +245,25 @@ def test_any_text_is_answered_and_the_same_text_the_same_way(text: str) -> None:
     assert first.text
 
 
+async def test_tools_are_never_called_and_that_is_said() -> None:
+    tools = (ToolSpec(name="search", description=""), ToolSpec(name="read", description=""))
+    answer = await ask("The river rises in the hills.", tools=tools)
+    assert answer.tool_calls == ()
+    assert answer.text == "The river rises in the hills.\n\n(Offline calls no tools; it was given: search, read.)"
+
+
+@pytest.mark.parametrize(
+    ("described", "number"),
+    [("0 to 1", 1), ("2.5 to 4", 3), ("-1 to 0.5, the more the better", -1), ("", 41), ("at most 3", 41), ("0 to 1 000", 1)],
+)
+async def test_number_keeps_within_the_limits_that_its_description_tells(described: str, number: float) -> None:
+    schema = {"type": "number", "description": described}
+    text = "Score this text, please:\n\nThe lighthouse has 41 metres, 3 rooms, 1 lamp; outside it was -1 degree."
+    assert await value(text, schema) == number
+
+
 async def test_it_comes_through_the_hook_with_its_facts() -> None:
     assert flowcraft_providers()["offline"].default_model == "offline"
-    assert flowcraft_models("offline", {})[0].capabilities.tools is False
+    assert flowcraft_models("offline", {})[0].capabilities.tools is True
     assert flowcraft_models("another", {}) == []
     assert [model.id for model in await Offline(section="stand-in").list_models()] == ["stand-in:offline"]
