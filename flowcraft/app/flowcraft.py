@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from flowcraft.app.recordings import export_run
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
@@ -123,6 +124,14 @@ class FlowCraft:
     def cancel(self, run: str, *, on_wait: OnWait | None = None) -> RunRow:
         """Cancel a run: its owner ends it at its next beat; with no live owner it is ended here."""
         return self.engine.cancel(run, on_wait or (lambda process: None))
+
+    def export(self, run: str, path: str | Path, *, force: bool = False) -> Path:
+        """Write a run, as it stands, to one SQLite file, which ``flowcraft runs show`` reads elsewhere; return its path.
+
+        Prompts, outputs, attempts, costs, events and approvals are in it, keys and secrets are not. Raises StoreError where
+        the file is there already, unless ``force`` is given, or cannot be written.
+        """
+        return export_run(self.database, self.workflows, self.engine.find(run), Path(path), force=force)
 
     def _tell_of_dropped(self, watcher: Callable[..., None], error: BaseException) -> None:
         name = getattr(watcher, "__qualname__", type(watcher).__name__)

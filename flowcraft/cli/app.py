@@ -15,6 +15,8 @@ from typer.exceptions import Abort, TyperException
 
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
+from flowcraft.cli.export import export_run
+from flowcraft.cli.logs import show_logs
 from flowcraft.cli.models import models
 from flowcraft.cli.models_test import try_models
 from flowcraft.cli.options import open_flowcraft
@@ -42,6 +44,8 @@ def build() -> typer.Typer:
     app.command()(settings)
     models.command("test")(try_models)
     models.command("spending")(show_spending)
+    runs.command("logs")(show_logs)
+    runs.command("export")(export_run)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
     app.add_typer(runs, name="runs")

@@ -9,12 +9,15 @@ import typer
 
 if TYPE_CHECKING:
     from flowcraft.app import FlowCraft
+    from flowcraft.engine import RunRow
+    from flowcraft.engine.ports import RunStore
 
 SettingsPath = Annotated[
     Path | None,
     typer.Option("--settings", metavar="PATH", help="Settings file; default: FLOWCRAFT_SETTINGS, else settings.yaml."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RunOrFile = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the file of an export.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 
 
@@ -23,3 +26,14 @@ def open_flowcraft(settings: Path | None) -> FlowCraft:
     from flowcraft.app import FlowCraft
 
     return FlowCraft(settings)
+
+
+def open_run(run: str, settings: Path | None) -> tuple[RunStore, RunRow]:
+    """Return a run to be read, and the store that holds what belongs to it: that of the settings, or the file of an export."""
+    from flowcraft.app.recordings import Export, is_export
+
+    if is_export(run):
+        export = Export(Path(run))
+        return export.store, export.run
+    flow = open_flowcraft(settings)
+    return flow.engine.store, flow.engine.find(run)

@@ -11,13 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
-from flowcraft.cli.options import AsJson, RunId, SettingsPath, open_flowcraft
+from flowcraft.cli.options import AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
 from flowcraft.cli.progress import MARKS, money
+from flowcraft.cli.prompts import show_prompts
 from flowcraft.cli.run import Watching, finish, readable
 
 if TYPE_CHECKING:
-    from flowcraft.app import FlowCraft, RunResult
+    from flowcraft.app import RunResult
     from flowcraft.engine import ProcessRow, RunRow
+    from flowcraft.engine.ports import RunStore
 
 runs = typer.Typer(help="What ran, what it did, and how to go on with it.", no_args_is_help=True)
 
@@ -26,8 +28,8 @@ def _started(run: RunRow) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
 
 
-def _summary(flow: FlowCraft, row: RunRow) -> dict[str, Any]:
-    totals = flow.engine.store.totals([row.id]).get(row.id)
+def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
+    totals = store.totals([row.id]).get(row.id)
     return {
         "run": row.id,
         "workflow": row.workflow,
@@ -53,7 +55,7 @@ def list_runs(
     rows = flow.engine.store.list(limit, state)
     totals = flow.engine.store.totals([row.id for row in rows])
     if as_json:
-        print_json([_summary(flow, row) for row in rows])
+        print_json([_summary(flow.engine.store, row) for row in rows])
         return
     if not rows:
         stderr().print("no runs yet; begin with: flowcraft run FILE")
@@ -80,18 +82,25 @@ def list_runs(
 
 
 @runs.command("show")
-def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
-    """Show a run: its stages with reasons for every skip and failure, its attempts, its outputs."""
-    flow = open_flowcraft(settings)
-    row = flow.engine.find(run)
-    pieces = flow.engine.store.pieces(row.id)
-    attempts = flow.engine.store.attempts(row.id)
-    ends = [json.loads(event.data) for event in flow.engine.store.events(row.id) if event.kind == "stage.finished"]
+def show_run(
+    run: RunOrFile,
+    prompts: Annotated[bool, typer.Option("--prompts", help="Show what each piece of work was asked, and its result.")] = False,
+    as_json: AsJson = False,
+    settings: SettingsPath = None,
+) -> None:
+    """Show a run: its stages with reasons for every skip and failure, its attempts, its outputs; or what was asked."""
+    store, row = open_run(run, settings)
+    if prompts:
+        show_prompts(store.pieces(row.id, asked=True), as_json)
+        return
+    pieces = store.pieces(row.id)
+    attempts = store.attempts(row.id)
+    ends = [json.loads(event.data) for event in store.events(row.id) if event.kind == "stage.finished"]
     last = {event["stage"]: event for event in ends}
     if as_json:
         print_json(
             {
-                **_summary(flow, row),
+                **_summary(store, row),
                 "inputs": row.inputs,
                 "outputs": row.outputs,
                 "stages": last,
@@ -101,7 +110,7 @@ def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None)
         )
         return
     console = stdout()
-    summary = _summary(flow, row)
+    summary = _summary(store, row)
     console.print(Text(f"run {row.id} · {row.workflow} · {row.state} · {summary['seconds']} s", style="bold"))
     console.print(Text(f"started {summary['started']} in {row.folder}; file {row.file}", style="dim"))
     if row.error:
@@ -123,38 +132,6 @@ def show_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None)
             console.print(Text(f"  {item.path}: {item.attempt}", style="" if item.attempt.outcome == "ok" else "yellow"))
     if row.state == "done":
         console.print(Text("\n" + readable(row.outputs)))
-
-
-@runs.command("logs")
-def show_logs(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
-    """Show what happened in a run, with the tracebacks of failed functions."""
-    flow = open_flowcraft(settings)
-    row = flow.engine.find(run)
-    events = [json.loads(event.data) for event in flow.engine.store.events(row.id)]
-    if as_json:
-        print_json(events)
-        return
-    console = stdout()
-    for event in events:
-        at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-        console.print(Text(f"{at}  {event['kind']:<15} {_told(event)}", style="red" if event.get("level") == "error" else ""))
-        trace = event.get("details", {}).get("traceback")
-        if trace:
-            console.print(Text("    " + trace.rstrip().replace("\n", "\n    "), style="dim"))
-
-
-def _told(event: dict[str, Any]) -> str:
-    parts = [event.get(name, "") for name in ("stage", "state", "message", "reason", "error")]
-    if event["kind"] == "run.started":
-        parts.append(f"segment {event['segment']}")
-    if event["kind"] == "answer.chosen":
-        parts.append(f"{event['provider']}:{event['model']}")
-        parts += [decided["reason"] for decided in event["decided"].values() if decided.get("reason")]
-    if event.get("elements") is not None:
-        parts.append(f"{event['elements']} elements")
-    if event.get("seconds"):
-        parts.append(f"{event['seconds']:.2f} s")
-    return " · ".join(part for part in parts if part)
 
 
 def _waits(process: ProcessRow) -> None:

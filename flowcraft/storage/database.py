@@ -19,11 +19,13 @@ from flowcraft.storage.sqlite import WRITES, SQLite
 class Database:
     """A database by its URL, ``sqlite:///PATH``. Nothing is opened before the first use.
 
-    ``timeout`` is how long, in seconds, to wait for other processes that write. Errors of the driver come as StoreError.
+    ``timeout`` is how long, in seconds, to wait for other processes that write. One that is ``read_only`` is neither created
+    nor changed. Errors of the driver come as StoreError.
     """
 
-    def __init__(self, url: str, *, echo: bool = False, timeout: float = 30.0) -> None:
+    def __init__(self, url: str | URL, *, echo: bool = False, timeout: float = 30.0, read_only: bool = False) -> None:
         self.dialect = SQLite(_parse(url), timeout)
+        self.read_only = read_only
         self._echo = echo
         self._opening = threading.Lock()
         self._writing = threading.Lock()
@@ -89,6 +91,8 @@ class Database:
         return self._writer
 
     def _open(self) -> Engine:
+        if self.read_only:
+            return self.dialect.reading_engine(echo=self._echo)
         engine = self.dialect.engine(echo=self._echo)
         try:
             with engine.connect() as connection:
@@ -127,7 +131,7 @@ class Database:
             raise self.dialect.explain(error) from error
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from flowcraft.errors import StoreError
 
@@ -49,6 +50,18 @@ class SQLite:
             raise StoreError(f"the folder of database {self.path} cannot be created: {error.strerror or error}") from error
         engine = create_engine(self._url, echo=echo, connect_args={"timeout": self._timeout})
         event.listen(engine, "connect", self._connected)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def reading_engine(self, *, echo: bool) -> Engine:
+        """Return an engine that only reads the file, also where nothing may be written beside it."""
+        # As a URI of the driver's own: only so can it be told not to create or change anything.
+        found = f"{self.path.as_uri()}?mode=ro"
+
+        def connect() -> sqlite3.Connection:
+            return sqlite3.connect(found, uri=True, timeout=self._timeout, check_same_thread=False, isolation_level=None)
+
+        engine = create_engine("sqlite://", echo=echo, creator=connect, poolclass=QueuePool)
         event.listen(engine, "begin", _begin)
         return engine
 
