@@ -7,9 +7,16 @@ import os
 import platform
 import sqlite3
 
-from benchmarks import bodies, calls, engine, startup, storage
+from benchmarks import bodies, calls, engine, mutations, startup, storage
 
-ALL = {"startup": startup.main, "storage": storage.main, "engine": engine.main, "bodies": bodies.main, "calls": calls.main}
+ALL = {
+    "startup": startup.main,
+    "storage": storage.main,
+    "engine": engine.main,
+    "bodies": bodies.main,
+    "calls": calls.main,
+    "fuzz": mutations.measure,
+}
 
 
 def main() -> None:
