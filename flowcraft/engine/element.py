@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowcraft.engine.context import LeavesValue
@@ -15,6 +16,7 @@ from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame
 from flowcraft.engine.pieces import Kept
 from flowcraft.engine.ports import Piece
+from flowcraft.engine.reuse import Wanted
 from flowcraft.engine.tries import Exhausted, Tried, Tries
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
@@ -65,7 +67,7 @@ class Element:
             if stage.on_error == "continue":
                 return None, self.goes.told(error)
             raise
-        piece = self.book.known(path)
+        piece = self.book.known(path) if self._is_container else await self.book.recorded(unit.wanted)
         if piece is not None:
             self._check(unit, piece)
             if piece.state == "done" or (piece.state == "failed" and stage.on_error == "continue"):
@@ -79,11 +81,20 @@ class Element:
             if not is_failure(error):
                 raise
             return await self._failed(unit, error, piece, time.monotonic() - begun)
-        return await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun), ""
+        return await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun), ""
+
+    @property
+    def _is_container(self) -> bool:
+        """Whether what lies in an element is found elsewhere, and not the element as a whole."""
+        return self.goes.container or self.stage.until is not None
+
+    def _wanted(self, unit: Unit) -> Wanted:
+        """Return what is recorded as asked for: nothing where tries say it."""
+        return replace(unit.wanted, asks={}) if self.stage.until is not None else self.goes.told_of(unit)
 
     def _check(self, unit: Unit, piece: Piece) -> None:
-        self.book.check(piece, unit.what)
-        if unit.code != piece.code and piece.state == "done":
+        self.book.check(piece, unit.wanted)
+        if unit.wanted.code != piece.code and piece.state == "done":
             attaches = isinstance(self.stage.body, Prompt) and self.stage.body.attach
             whose = f"what is attached to {self.stage.name}" if attaches else f"the code of {self.stage.name}"
             said = f"{whose} changed since it ran; what it finished stays finished"
@@ -129,7 +140,7 @@ class Element:
             if isinstance(error, Exhausted):
                 left |= {"tries": error.tries, "try": error.best}
             result = self.book.kept(unit.path, left)
-            await self.book.record(unit.path, unit.what, result, code=unit.code, state="failed", seconds=seconds)
+            await self.book.done(self._wanted(unit), result, state="failed", seconds=seconds)
             if self.stage.on_error == "continue":
                 return result.value.get("value"), message
         raise StageFailed(message, run=self.book.run, stage=failed if inner else unit.path) from error

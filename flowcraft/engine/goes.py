@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowcraft.engine.attachments import contents
@@ -20,13 +20,14 @@ from flowcraft.engine.job import Frame, Stopped
 from flowcraft.engine.pieces import Kept, StagePieces
 from flowcraft.engine.ports import Piece
 from flowcraft.engine.rendering import Latest, Rendered, asked, render
+from flowcraft.engine.reuse import Wanted
 from flowcraft.engine.values import digest, plain
 from flowcraft.errors import StageFailed
 from flowcraft.events import GoFailed
 from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.attachments import LARGEST
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Body, Prompt, Run, Stage
+from flowcraft.workflow.schema import Body, Group, Prompt, Run, Stage, Uses
 from flowcraft.workflow.stage_settings import LONGEST_PAUSE
 from flowcraft.workflow.template import render_value
 from flowcraft.workflow.types import Type
@@ -39,11 +40,14 @@ class Unit:
     ``arguments`` is the rendered ``with``, names in place of environment values.
     """
 
-    path: str
-    what: str
-    code: str
+    wanted: Wanted
     rendered: Rendered
     arguments: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Where its piece lies."""
+        return self.wanted.path
 
 
 class Goes:
@@ -55,6 +59,7 @@ class Goes:
         self.stage = stage
         self.book = ground.book
         self.path = f"{frame.prefix}{stage.name}"
+        self.container = isinstance(stage.body, Uses | Group)
         self._output: Type | None = None
         self._schema: dict[str, Any] | None = None
         self._code: str | None = None
@@ -85,8 +90,15 @@ class Goes:
             chain = self.ground.job.models.written(
                 rendered.model, stage.name, self.frame.workflow.default_model, rendered.quality
             )
-        what = digest(_behind(path), asked(stage, rendered, arguments), chain, self._schema)
-        return Unit(path=path, what=what, code=self._code_of(rendered), rendered=rendered, arguments=arguments)
+        asks = asked(stage, rendered, arguments)
+        what = digest(_behind(path), asks, chain, self._schema)
+        told = {**asks, "chain": chain, "output": self._schema}
+        wanted = Wanted(path=path, what=what, code=self._code_of(rendered), asks=told)
+        return Unit(wanted=wanted, rendered=rendered, arguments=arguments)
+
+    def told_of(self, unit: Unit) -> Wanted:
+        """Return what is recorded as asked for by a unit: nothing where inner stages say it."""
+        return replace(unit.wanted, asks={}) if isinstance(self.stage.body, Group) else unit.wanted
 
     def _code_of(self, rendered: Rendered) -> str:
         code = self._code_of_modules()
@@ -133,7 +145,7 @@ class Goes:
             goes = self.book.goes(unit.path, goes_before(piece)) + 1
             failed = self.book.kept(unit.path, {"error": message, "goes": goes})
             seconds = time.monotonic() - begun
-            await self.book.record(unit.path, unit.what, failed, code=unit.code, state="failed", seconds=seconds)
+            await self.book.done(unit.wanted, failed, state="failed", seconds=seconds)
             told = LeavesValue(message, error.value) if isinstance(error, LeavesValue) else StageFailed(message)
             told.run, told.stage = self.book.run, unit.path
             raise told from error
@@ -151,7 +163,7 @@ class Goes:
     async def _pause(self, unit: Unit, go: int, before: int, error: Exception) -> None:
         told = self.told(error)
         failed = self.book.kept(unit.path, {"error": told, "go": go})
-        await self.book.record(f"{unit.path}~{go}", unit.what, failed, state="failed")
+        await self.book.record(f"{unit.path}~{go}", unit.wanted.what, failed, state="failed")
         if self.frame.stopping:
             raise Stopped
         pause = min(self.stage.retry.backoff * 2**before, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -163,7 +175,7 @@ class Goes:
         stage = self.stage
         path = unit.path if go == 1 and not stage.retry.max else f"{unit.path}~{go}"
         ground = self.ground
-        pieces = StagePieces(self.book, path, _behind(path), ground.may_start)
+        pieces = StagePieces(self.book, path, _behind(path), ground.may_start, unit.wanted.code)
         context = Context(
             run=self.book.run,
             path=path,

@@ -12,7 +12,7 @@ from typing import Any
 from flowcraft.attempts import Attempt
 from flowcraft.engine.job import Frame, Job, Spent, Stopped
 from flowcraft.engine.lease import Owner
-from flowcraft.engine.pieces import PieceBook
+from flowcraft.engine.pieces import PieceBook, Sources
 from flowcraft.engine.ports import AttemptRow, EventRow, Quality, RunStore, SegmentStart
 from flowcraft.engine.sources import code_digest
 from flowcraft.engine.threads import DaemonPool
@@ -57,7 +57,8 @@ class Ground(ABC):
         self.job = job
         self.run_row = start.run
         self.threads = desk.threads
-        self.book = PieceBook(start.run.id, start.run.epoch, start.pieces, desk.writer, job.redactor)
+        sources = Sources(reuse=job.reuse, asked=lambda path: desk.store.asked(start.run.id, path))
+        self.book = PieceBook((start.run.id, start.run.epoch), start.pieces, desk.writer, job.redactor, sources)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.bench = Bench(job, desk.threads)
         self._gaps = desk.owner.gaps

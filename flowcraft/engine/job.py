@@ -8,6 +8,7 @@ from typing import Any
 
 from flowcraft.attempts import Attempt
 from flowcraft.engine.ports import Models
+from flowcraft.engine.reuse import Reuse
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
 from flowcraft.plugin.tools import Tool
@@ -17,7 +18,10 @@ from flowcraft.workflow.schema import Stage, Workflow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read."""
+    """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read.
+
+    ``reuse`` knows work that other runs have finished already.
+    """
 
     workflow: Workflow
     inputs: Mapping[str, Any]
@@ -28,6 +32,7 @@ class Job:
     tools: Mapping[str, Tool] = field(default_factory=dict)
     folder: str = ""
     date: str = ""
+    reuse: Reuse | None = None
 
 
 @dataclass(slots=True, kw_only=True)

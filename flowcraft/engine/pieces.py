@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from flowcraft.engine.asked import asked_text, difference
 from flowcraft.engine.ports import AttemptRow, EventRow, Piece, PieceState, Write
+from flowcraft.engine.reuse import Reuse, Wanted
 from flowcraft.engine.values import digest, json_text, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged
@@ -23,18 +25,31 @@ class Kept:
     value: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where else than among a run's own pieces something of them is found.
+
+    ``reuse`` knows other runs' work; ``asked(path)`` reads what a piece of this run asked for, which is not kept in memory.
+    """
+
+    reuse: Reuse | None = None
+    asked: Callable[[str], str] = lambda path: ""
+
+
 class PieceBook:
     """The pieces of one run, as one segment sees and adds to them.
 
     Kept events wait here for the next piece, so that both share a transaction.
     """
 
-    def __init__(self, run: str, epoch: int, known: Mapping[str, Piece], writer: Writer, redactor: Redactor) -> None:
-        self.run = run
-        self.epoch = epoch
+    def __init__(
+        self, owned: tuple[str, int], known: Mapping[str, Piece], writer: Writer, redactor: Redactor, sources: Sources
+    ) -> None:
+        self.run, self.epoch = owned
         self.redactor = redactor
         self._known = dict(known)
         self._writer = writer
+        self._sources = sources
 
     def known(self, path: str) -> Piece | None:
         """Return what is recorded at ``path``."""
@@ -46,15 +61,32 @@ class PieceBook:
             after += 1
         return after
 
-    def check(self, piece: Piece, what: str) -> None:
-        """Raise RunDiverged unless ``what`` is what was recorded."""
-        if piece.what != what:
-            raise RunDiverged(
-                f"{piece.path} asks for something else than what this run recorded there; a run goes on with what it "
-                "started with: start a new run for the changed workflow",
-                run=self.run,
-                stage=piece.path,
-            )
+    async def recorded(self, wanted: Wanted) -> Piece | None:
+        """Return what this run has recorded of ``wanted``, else what is taken over from another run, which is recorded first.
+
+        Raises RunDiverged where something else was asked for at its path.
+        """
+        piece = self._known.get(wanted.path)
+        if piece is not None:
+            self.check(piece, wanted)
+            return piece
+        if self._sources.reuse is None or (found := self._sources.reuse.find(wanted)) is None:
+            return None
+        piece = replace(found, path=wanted.path, what=wanted.what, code=wanted.code, asked="")
+        await self._save(piece, wanted.asks)
+        return piece
+
+    def check(self, piece: Piece, wanted: Wanted) -> None:
+        """Raise RunDiverged unless ``wanted`` is what was recorded."""
+        if piece.what == wanted.what:
+            return
+        told = difference(self._sources.asked(piece.path), self._asked(wanted.asks))
+        raise RunDiverged(
+            f"{piece.path} asks for something else than what this run recorded there{f' ({told})' if told else ''}; a run "
+            "goes on with what it started with: start a new run for the changed workflow",
+            run=self.run,
+            stage=piece.path,
+        )
 
     def kept(self, path: str, value: Any) -> Kept:
         """Return ``value`` as it is stored, secrets taken out; raise StageFailed where it cannot be."""
@@ -68,10 +100,26 @@ class PieceBook:
         self, path: str, what: str, kept: Kept, *, code: str = "", state: PieceState = "done", seconds: float = 0.0
     ) -> Any:
         """Record a finished bit of work and return its value."""
-        piece = Piece(path=path, what=what, code=code, state=state, result=kept.text, seconds=seconds)
-        await self._writer.save(Write(run=self.run, epoch=self.epoch, pieces=(piece,)))
-        self._known[path] = piece
+        await self._save(Piece(path=path, what=what, code=code, state=state, result=kept.text, seconds=seconds), {})
         return kept.value
+
+    async def done(
+        self, wanted: Wanted, kept: Kept, *, state: PieceState = "done", seconds: float = 0.0, origin: str = ""
+    ) -> Any:
+        """Record that ``wanted`` is done, with what it asked for, and return its value."""
+        what, code = wanted.what, wanted.code
+        piece = Piece(path=wanted.path, what=what, code=code, state=state, result=kept.text, seconds=seconds, origin=origin)
+        await self._save(piece, wanted.asks)
+        return kept.value
+
+    async def _save(self, piece: Piece, asks: Mapping[str, Any]) -> None:
+        # What was asked is for people: it is written, and not kept in memory.
+        written = replace(piece, asked=self._asked(asks)) if asks else piece
+        await self._writer.save(Write(run=self.run, epoch=self.epoch, pieces=(written,)))
+        self._known[piece.path] = piece
+
+    def _asked(self, asks: Mapping[str, Any]) -> str:
+        return asked_text(self.redactor.value(asks)) if asks else ""
 
     def add_event(self, row: EventRow) -> None:
         """Record an event soon."""
@@ -89,21 +137,28 @@ async def _at_once() -> None:
 class StagePieces:
     """The pieces below one stage: what a body makes of its own parts. ``may_start`` is asked before each."""
 
-    def __init__(self, book: PieceBook, path: str, suffix: str, may_start: Callable[[], Awaitable[None]] = _at_once) -> None:
+    def __init__(
+        self, book: PieceBook, path: str, suffix: str, may_start: Callable[[], Awaitable[None]] = _at_once, code: str = ""
+    ) -> None:
         self._book = book
         self._path = path
         self._suffix = suffix
         self._may_start = may_start
+        self._code = code
 
     async def do(self, part: str, what: Any, body: Callable[[], Awaitable[Any]]) -> Any:
         """Return the recorded result at ``part``, or carry out ``body`` and record what it returns."""
         path = f"{self._path}/{part}"
-        wanted = digest(f"{self._suffix}/{part}", what)
-        known = self._book.known(path)
+        wanted = Wanted(
+            path=path,
+            what=digest(f"{self._suffix}/{part}", what),
+            code=self._code,
+            asks=what if isinstance(what, dict) else {"what": what},
+        )
+        known = await self._book.recorded(wanted)
         if known is not None and known.state == "done":
-            self._book.check(known, wanted)
             return json.loads(known.result)
         await self._may_start()
         begun = time.monotonic()
         value = await body()
-        return await self._book.record(path, wanted, self._book.kept(path, value), seconds=time.monotonic() - begun)
+        return await self._book.done(wanted, self._book.kept(path, value), seconds=time.monotonic() - begun)

@@ -179,6 +179,10 @@ class RunStore(Protocol):
         """Return all pieces of a run in order of writing, with what they asked for if that is wanted."""
         ...
 
+    def asked(self, run: str, path: str) -> str:
+        """Return what a piece of a run asked for; empty where that is not known."""
+        ...
+
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:
         """Return the kept events of a run behind sequence ``after``."""
         ...

@@ -13,8 +13,9 @@ from flowcraft.engine.goes import Goes, Unit
 from flowcraft.engine.ground import JUDGE_PART
 from flowcraft.engine.job import Stopped
 from flowcraft.engine.pieces import Kept
-from flowcraft.engine.ports import Case, Piece
+from flowcraft.engine.ports import Case, Piece, Quality
 from flowcraft.engine.rendering import Latest, most_tries
+from flowcraft.engine.reuse import Wanted
 from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed
 from flowcraft.events import TryFinished
@@ -106,15 +107,15 @@ class Tries:
     async def _try(self, path: str, names: Scope, latest: Latest | None, deadline: float | None) -> tuple[Unit, Kept]:
         """Return what was asked in a try, and what is recorded of it; where nothing is, carry it out and record it."""
         unit = self.goes.unit(path, names, latest)
-        piece = self.book.known(path)
+        piece = self.book.known(path) if self.goes.container else await self.book.recorded(unit.wanted)
         if piece is not None:
-            self.book.check(piece, unit.what)
+            self.book.check(piece, unit.wanted)
             if piece.state == "done":
                 return unit, Kept(piece.result, json.loads(piece.result))
         await self.goes.ground.may_start()
         begun = time.monotonic()
         kept = await self.goes.finish(unit, piece, deadline)
-        await self.book.record(path, unit.what, kept, code=unit.code, seconds=time.monotonic() - begun)
+        await self.book.done(self.goes.told_of(unit), kept, seconds=time.monotonic() - begun)
         return unit, kept
 
     async def _judged(
@@ -130,17 +131,20 @@ class Tries:
         except ExpressionError as error:
             raise StageFailed(f"judge: {error}", run=self.book.run, stage=path) from None
         what = digest(path.rpartition("#")[2], rubric, judge.model)
-        known = self.book.known(path)
+        scope = Place(run=self.book.run, path=path, stage=self.stage.name, deadline=deadline, budget=ground.budget)
+        case = Case(question=question_of(self.stage, asked), answer=inserted(kept.value), rubric=rubric, scope=scope)
+        chain = ground.job.models.written(judge.model or asked.rendered.model, self.stage.name, default, Quality())
+        # A run knows which try its judge was asked about; another run takes the word over only of the very same.
+        judged = digest(asked.wanted.what, asked.wanted.code, case.question, case.answer, chain)
+        wanted = Wanted(path=path, what=what, code=judged, asks={"rubric": rubric, "model": judge.model, "chain": chain})
+        known = await self.book.recorded(wanted)
         if known is not None:
-            self.book.check(known, what)
             return cast("Mapping[str, Any]", json.loads(known.result))
         await ground.may_start()
         begun = time.monotonic()
-        scope = Place(run=self.book.run, path=path, stage=self.stage.name, deadline=deadline, budget=ground.budget)
-        case = Case(question=question_of(self.stage, asked), answer=inserted(kept.value), rubric=rubric, scope=scope)
         score, reason = await ground.job.models.score(judge.model, (asked.rendered.model, self.stage.name, default), case)
         said = self.book.kept(path, {"score": score, "reasons": [reason]})
-        return cast("Mapping[str, Any]", await self.book.record(path, what, said, seconds=time.monotonic() - begun))
+        return cast("Mapping[str, Any]", await self.book.done(wanted, said, seconds=time.monotonic() - begun))
 
     def _passed(self, path: str, names: Scope) -> bool:
         assert self.stage.until is not None

@@ -69,6 +69,7 @@ _BY_PREFIX = (
 _PIECE_COLUMNS = [pieces.c[name] for name in _PIECE.columns]
 _ASKED = select(*_PIECE_COLUMNS).where(pieces.c.run == bindparam("run")).order_by(pieces.c.number)
 _PIECES = _ASKED.with_only_columns(*_PIECE_COLUMNS[:-1], literal("").label("asked"))
+_ASKED_AT = select(pieces.c.asked).where(pieces.c.run == bindparam("run"), pieces.c.path == bindparam("path"))
 _EVENTS = (
     select(*(events.c[name] for name in _EVENT.columns))
     .where(events.c.run == bindparam("run"), events.c.sequence > bindparam("after"))
@@ -149,6 +150,12 @@ class SqlRuns:
         """Return all pieces of a run in order of writing, with what they asked for if that is wanted."""
         with self._database.read() as connection:
             return read_pieces(connection, run, asked=asked)
+
+    def asked(self, run: str, path: str) -> str:
+        """Return what a piece of a run asked for; empty where that is not known."""
+        with self._database.read() as connection:
+            found = connection.execute(_ASKED_AT, {"run": run, "path": path}).scalar()
+        return found if isinstance(found, str) else ""
 
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:
         """Return the kept events of a run behind sequence ``after``."""
