@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.export import export_run
+from flowcraft.cli.graph import graph
 from flowcraft.cli.logs import show_logs
 from flowcraft.cli.models import models
 from flowcraft.cli.models_test import try_models
@@ -40,6 +41,7 @@ def build() -> typer.Typer:
     )
     app.command()(run_command)
     app.command()(validate)
+    app.command()(graph)
     app.command()(schema)
     app.command()(settings)
     models.command("test")(try_models)
