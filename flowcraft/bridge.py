@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,17 +30,24 @@ class Bridge:
 
         Raises FlowCraftError when called from the bridge's own thread, which would wait for itself.
         """
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise FlowCraftError(
-                "a synchronous call inside the bridge's own loop would wait for itself for ever; await instead"
-            )
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin ``coroutine`` and return its future, which cancels it when it is cancelled; it sees the caller's context.
+
+        Raises FlowCraftError when called from the bridge's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise FlowCraftError(
+                "a synchronous call inside the bridge's own loop would wait for itself for ever; await instead"
+            )
+        return asyncio.run_coroutine_threadsafe(coroutine, self._running())
 
     def close(self) -> None:
         """Cancel what still runs, close the loop's generators, end the thread. A later call starts a new one.

@@ -112,6 +112,12 @@ class LLMManager:
         self._workshop.limiter.close()
         self._kept.close()
 
+    def close(self) -> None:
+        """Save what statistics still hold, where no loop runs any more; connections end with theirs."""
+        self._statistics.close()
+        self._workshop.limiter.close()
+        self._kept.close()
+
     # -- chains
 
     def llm(

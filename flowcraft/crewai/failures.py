@@ -1,0 +1,61 @@
+"""What CrewAI is told where no model answers: once, in words that do not make it ask again."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from crewai.hooks.dispatch import HookAborted
+from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
+
+from flowcraft.errors import BudgetExceeded, CapabilityMissing, FlowCraftError, LLMError
+
+SAID_OTHERWISE: Final = {
+    "rate limit": "limit of the rate",
+    "rate-limit": "limit of the rate",
+    "too many requests": "more requests than allowed",
+    "throttled": "slowed down",
+    "resource exhausted": "resources used up",
+    "expected a string with maximum length": "the text is longer than allowed",
+    "maximum context length": "largest context",
+    "context length exceeded": "context too long",
+    "context_length_exceeded": "context too long",
+    "context window full": "context too long",
+    "too many tokens": "more tokens than allowed",
+    "input is too long": "input longer than allowed",
+    "exceeds token limit": "has more tokens than allowed",
+}
+"""Words by which CrewAI, whatever the error, decides to ask again; and the same in other words."""
+
+_WORDS: Final = re.compile("|".join(map(re.escape, SAID_OTHERWISE)), re.IGNORECASE)
+
+
+class NoAnswer(LLMError, HookAborted):  # type: ignore[misc, unused-ignore]  # typed only where the library is
+    """No model answered. CrewAI lets it through: the chain has tried all there is. ``attempts`` tell of it."""
+
+
+class NoMoney(BudgetExceeded, HookAborted):  # type: ignore[misc, unused-ignore]  # typed only where the library is
+    """The budget does not allow the call. CrewAI lets it through."""
+
+
+class NoTools(CapabilityMissing):
+    """No model of the chain can call tools: CrewAI goes on with tools in text."""
+
+
+def for_crewai(error: FlowCraftError, *, tools: bool) -> Exception:
+    """Return the error to raise in CrewAI for ``error``; it is to be raised where no other is handled."""
+    if isinstance(error, CapabilityMissing) and tools and "tools" in error.message:
+        return NoTools("this chain of models does not support function calling")
+    message = _calm(error.message)
+    if isinstance(error, BudgetExceeded):
+        return NoMoney(message)
+    attempts = error.attempts if isinstance(error, LLMError) else ()
+    if {attempt.outcome for attempt in attempts if attempt.outcome not in ("skipped", "cancelled")} == {"ContextTooLong"}:
+        told = "context length exceeded: the request is too long for every model of the chain"
+        too_long: Exception = LLMContextLengthExceededError(told)
+        return too_long
+    return NoAnswer(message, attempts=attempts)
+
+
+def _calm(message: str) -> str:
+    return _WORDS.sub(lambda found: SAID_OTHERWISE[found[0].lower()], message)

@@ -1,0 +1,83 @@
+"""Loading the library crewai so that it neither reports home nor changes the process that it is loaded into."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any
+
+from flowcraft.errors import PluginError
+
+INSTALL = "pip install 'flowcraft[crewai]'"
+
+QUIET = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "CREWAI_DISABLE_VERSION_CHECK": "true",
+}
+"""What the library is told by the environment, except where the user says otherwise there. OTEL_SDK_DISABLED is not among it:
+it would end the user's own tracing."""
+
+
+def is_installed() -> bool:
+    """Say whether the library is installed; it is not imported."""
+    return find_spec("crewai") is not None
+
+
+def load_library() -> Any:
+    """Return the library crewai, imported and quiet; the first call takes seconds.
+
+    What its import does to the process is undone: names read from a ``.env`` file into the environment, ``warnings.warn``.
+    Where the program has imported it already, what its telemetry took is given back. Raises PluginError.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "crewai" in sys.modules:
+        _silence()
+        return sys.modules["crewai"]
+    if not is_installed():
+        raise PluginError(f"agents of CrewAI's need the library crewai, which is not installed; install it with: {INSTALL}")
+    environment, warn = dict(os.environ), warnings.warn
+    try:
+        return import_module("crewai")
+    except ImportError as error:
+        raise PluginError(f"the library crewai cannot be imported ({error}); install it anew with: {INSTALL}") from error
+    finally:
+        warnings.warn = warn
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+
+
+def _silence() -> None:
+    """Stop telemetry that began before it was told not to, and give back the signal handlers that it took."""
+    module = sys.modules.get("crewai.telemetry.telemetry")
+    telemetry = getattr(getattr(module, "Telemetry", None), "_instance", None)
+    if telemetry is None or not getattr(telemetry, "ready", False):
+        return
+    if not telemetry._is_telemetry_disabled():  # the user wants it: the environment says so
+        return
+    telemetry.ready = False
+    atexit.unregister(telemetry._shutdown)
+    # Nothing is left to send: its thread ends, the collector is not looked up.
+    telemetry._exporter.shutdown()
+    telemetry.provider.shutdown()
+    if threading.current_thread() is threading.main_thread():
+        _give_back(getattr(telemetry, "_original_handlers", {}))
+
+
+def _give_back(handlers: dict[int, Any]) -> None:
+    for number, original in handlers.items():
+        current = signal.getsignal(number)
+        if original is not None and _is_telemetrys(current):
+            signal.signal(number, original)
+
+
+def _is_telemetrys(handler: FrameType | Any) -> bool:
+    return getattr(handler, "__module__", "") == "crewai.telemetry.telemetry"
