@@ -6,14 +6,23 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flowcraft.engine.context import Context
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.messages import Audio, File, Image, Part
-from flowcraft.workflow.attachments import LARGEST_TOGETHER, MOST, NotAttachable, check_file, is_url, kind_of, media_type
+from flowcraft.workflow.attachments import (
+    LARGEST,
+    LARGEST_TOGETHER,
+    MOST,
+    NotAttachable,
+    check_file,
+    is_url,
+    kind_of,
+    media_type,
+)
 from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.files import lies_below, open_plain
 from flowcraft.workflow.schema import Attachment, Stage
 from flowcraft.workflow.template import Template
 
@@ -79,8 +88,8 @@ def _given(stage: Stage) -> frozenset[str]:
 def contents(path: str) -> str:
     """Return the SHA-256 of a file; empty where it cannot be read now."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if os.path.isfile(path) else ""
+        with open_plain(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
         return ""
 
@@ -95,36 +104,38 @@ async def load(attach: Sequence[Attached], context: Context) -> tuple[Part, ...]
 
 def _load(attach: Sequence[Attached], context: Context) -> tuple[Part, ...]:
     together = 0
-    parts = []
+    parts: list[Part] = []
     for one in attach:
-        if not one.is_url:
-            _check_place(one, context)
-            together += check_file(one.found(context.started_in), one.what)
+        if one.is_url:
+            parts.append(Image(url=one.what))
+            continue
+        data = _read(one, context)
+        together += len(data)
         if together > LARGEST_TOGETHER:
             raise NotAttachable("the attachments are over the limit of 50 MB together")
-        parts.append(_part(one, context.started_in))
+        parts.append(_part(one, one.found(context.started_in), data))
     return tuple(parts)
 
 
-def _part(one: Attached, started_in: str) -> Part:
-    if one.is_url:
-        return Image(url=one.what)
-    path = one.found(started_in)
+def _read(one: Attached, context: Context) -> bytes:
+    """Return the contents; where the file lies is asked of what was opened, so that nobody can swap it meanwhile."""
+    path = one.found(context.started_in)
+    check_file(path, one.what)
     try:
-        data = Path(path).read_bytes()
+        with open_plain(path) as file:
+            if not one.path and not one.anywhere and not lies_below(file, path, context.started_in, context.folder):
+                hint = "a path that a stage gives lies below the folder where the run was started, or below the workflow's"
+                raise NotAttachable(f"'{one.what}' leads out of the run's folder", hint)
+            data = file.read(LARGEST + 1)
     except OSError as error:
-        raise NotAttachable(f"'{one.what}' cannot be read: {error.strerror or error}") from None
+        raise NotAttachable(f"'{one.what}' cannot be read: {error.strerror or 'it is no plain file'}") from None
+    if len(data) > LARGEST:
+        raise NotAttachable(f"'{one.what}' is over the limit of 20 MB for an attachment")
+    return data
+
+
+def _part(one: Attached, path: str, data: bytes) -> Part:
     told: dict[str, Any] = {"data": data, "media_type": media_type(path), "sha256": hashlib.sha256(data).hexdigest()}
     if one.kind == "file":
         return File(name=os.path.basename(path), **told)
     return Image(**told) if one.kind == "image" else Audio(**told)
-
-
-def _check_place(one: Attached, context: Context) -> None:
-    """Refuse a path out of the run's folders that something else than the run's inputs said: it may be a model's wish."""
-    if one.path or one.anywhere:
-        return
-    real = os.path.realpath(one.found(context.started_in))
-    if not any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in (context.started_in, context.folder)):
-        hint = "a path that a stage gives lies below the folder where the run was started, or below the workflow's"
-        raise NotAttachable(f"'{one.what}' leads out of the run's folder", hint)

@@ -13,6 +13,7 @@ LARGEST = 10_000_000
 """Bytes of one stored value; what is larger belongs into a file."""
 
 _PLAIN = frozenset({str, int, bool, type(None)})
+_KEYS = (str, int, float, bool, type(None))
 
 
 def plain(value: Any) -> Any:
@@ -23,10 +24,22 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return _object(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def _object(value: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a mapping's parts as plain data; keys that would be one in JSON, such as 1 and "1", would lose a part."""
+    made = {key: plain(item) for key, item in value.items()}
+    if all(type(key) is str for key in made):
+        return made
+    named = [key if isinstance(key, str) else json.dumps(key) for key in made if isinstance(key, _KEYS)]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        raise StageFailed(f"two keys of an object are both '{twice}' in JSON: one of them would be lost")
+    return made
 
 
 def _refuse(value: Any) -> Any:
@@ -63,7 +76,10 @@ def json_text(value: Any, what: str = "the value") -> str:
 def stored(value: Any, what: str = "the value") -> tuple[str, Any]:
     """Return the JSON text of ``value`` and what reading it back gives."""
     if type(value) not in _PLAIN:
-        value = plain(value)
+        try:
+            value = plain(value)
+        except RecursionError:
+            raise StageFailed(f"{what} cannot be kept: it holds itself, or nests too deep") from None
     text = json_text(value, what)
     return text, value if type(value) in _PLAIN else json.loads(text)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowcraft.errors import InvalidOutput
+from flowcraft.source.schemas import validator_of
 
 Detail = dict[str, str]
 
@@ -44,10 +45,7 @@ def _repaired(text: str) -> Any:
 
 def mismatches(value: Any, schema: Mapping[str, Any]) -> list[Detail]:
     """Return what of ``value`` does not fit ``schema``, as ``{field, message}``; the field of the whole value is empty."""
-    from jsonschema.validators import validator_for
-
-    validator = validator_for(schema)(schema)
-    found = sorted(validator.iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
+    found = sorted(validator_of(schema).iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
     return [{"field": field_name(error.absolute_path), "message": error.message[:_LONGEST]} for error in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import yaml
@@ -71,7 +72,10 @@ def decode(text: str | bytes, name: str, error: FileError) -> str:
         message, hint = "half of a character (a lone surrogate)", "write the character itself"
     else:
         message, hint = f"a control character ({strange[0]!r}); the file is not text", ""
-    raise error(problems=[plain_document(text, name).problem_at(strange.start(), message, hint)])
+    problem = plain_document(text, name).problem_at(strange.start(), message, hint)
+    if strange[0] == "\0":
+        problem = replace(problem, excerpt="", caret="")  # it may be a file of the system's: nothing of it is shown
+    raise error(problems=[problem])
 
 
 def _utf8(data: bytes, name: str, error: FileError) -> str:

@@ -6,6 +6,7 @@ import ast
 import keyword
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ LONGEST = 1000
 DEEPEST = 20
 
 _TOKEN = re.compile(
-    r"""(?P<space>\s+)
+    r"""(?P<space>[ \t\r\n\f\v]+)
       | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
       | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)
       | (?P<name>[^\W0-9]\w*)
@@ -55,6 +56,7 @@ _MARKS = {
     "#": ("a comment cannot stand here", ""),
     "$": ("'$' has no place here", "an expression is written bare, without ${{ }}, in when and each"),
     "?": ("'?' is not carried out", "write: a if c else b"),
+    ".": ("'...' has no place here", ""),
     "\u201c": ("a quote that is none", "write ' or \""),
     "\u201d": ("a quote that is none", "write ' or \""),
     "\u2018": ("a quote that is none", "write ' or \""),
@@ -105,12 +107,11 @@ def parse_expression(text: str, read_file: ReadFile = no_files, position: Positi
 
 def _check_tokens(text: str) -> None:
     """Refuse every word and sign that is not of the language, each at its place."""
-    place, before = 0, ""
+    place, before, depth = 0, "", 0
     while place < len(text):
-        found = _TOKEN.match(text, place)
+        found = None if text.startswith("...", place) else _TOKEN.match(text, place)
         if found is None:
-            message, hint = _MARKS.get(text[place], (f"{text[place]!r} has no place in an expression", ""))
-            raise ExpressionError(message, hint, offset=place)
+            raise _strange(text, place)
         if found.lastgroup == "name":
             _check_name(found[0], before, place)
             if text[found.end() : found.end() + 1] in ("'", '"') and found[0] not in _GRAMMAR:
@@ -121,12 +122,29 @@ def _check_tokens(text: str) -> None:
                 raise ExpressionError("two texts side by side are not joined", offset=place, width=len(found[0]))
         elif found.lastgroup == "number":
             _check_number(text, found[0], place)
+        else:
+            depth += (found[0] in "([") - (found[0] in ")]")
+            if depth > DEEPEST and found.lastgroup == "mark":
+                raise ExpressionError(f"nested deeper than {DEEPEST}", offset=place)
         if found.lastgroup != "space":
             before = found[0]
         place = found.end()
 
 
+def _strange(text: str, place: int) -> ExpressionError:
+    """Return the error of a character that begins no word and no sign."""
+    character = text[place]
+    if character.isspace():
+        return ExpressionError(f"{character!r} is no plain space", "write a plain space", offset=place)
+    message, hint = _MARKS.get(character, (f"{character!r} has no place in an expression", ""))
+    return ExpressionError(message, hint, offset=place)
+
+
 def _check_name(name: str, before: str, place: int) -> None:
+    if (read := unicodedata.normalize("NFKC", name)) != name:
+        # Python would read the one for the other without a word.
+        hint = f"write ['{name}']" if before == "." else f"write {read}"
+        raise ExpressionError(f"'{name}' is not written as it is read: '{read}'", hint, offset=place, width=len(name))
     if before == ".":
         if keyword.iskeyword(name):
             raise ExpressionError(f"'{name}' is a word of the grammar", f"write ['{name}']", offset=place, width=len(name))
@@ -248,6 +266,8 @@ class _Builder:
 
     def constant(self, node: ast.Constant, depth: int) -> Node:
         value: Any = node.value
+        if not isinstance(value, str | int | float):
+            raise self.refused(node)
         if isinstance(value, float) and not math.isfinite(value):
             raise self.error(node, "this number is too large")
         if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):

@@ -256,7 +256,11 @@ class Comparison(Node):
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Say whether two values are the same; unlike in Python, true is not 1."""
+    """Say whether two values are the same; unlike in Python, true is not 1, in no depth."""
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(equal, left, right))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
     return bool(left == right) and isinstance(left, bool) is isinstance(right, bool)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 
 from flowcraft.errors import WorkflowError
@@ -18,6 +20,34 @@ class UnreadableFile(ValueError):
         self.hint = hint
 
 
+class NotPlain(OSError):
+    """What was opened is a pipe, a device or the like."""
+
+
+def open_plain(path: str) -> BufferedReader:
+    """Open a plain file for reading. Raises OSError: NotPlain for pipes, which are not waited for, and devices."""
+    if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
+        raise NotPlain(path)  # opening alone may do something to a device
+    flags = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise IsADirectoryError(path) if stat.S_ISDIR(mode) else NotPlain(path)
+
+
+def lies_below(file: BufferedReader, path: str, *folders: str) -> bool:
+    """Say whether the file that was opened at ``path`` lies below one of the folders, links followed."""
+    real = os.path.realpath(path)
+    if not any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders):
+        return False
+    try:
+        return os.path.samestat(os.lstat(real), os.fstat(file.fileno()))
+    except OSError:
+        return False
+
+
 class Files:
     """Reads files for one load. With a ``snapshot`` (text by absolute path) the disk is never asked."""
 
@@ -30,19 +60,29 @@ class Files:
         """Whether the disk is asked."""
         return self.snapshot is None
 
-    def raw(self, path: str) -> bytes | str:
-        """Return the content of a YAML file, at most one byte over the limit. Raises UnreadableFile."""
+    def raw(self, path: str, *, plain: bool = True, folder: str = "") -> bytes | str:
+        """Return the content of a file, at most one byte over the limit. Raises UnreadableFile.
+
+        ``plain`` refuses pipes and devices, ``folder`` what lies elsewhere, links followed; both are asked of the file that was
+        opened, so that nobody can put another one in its place meanwhile.
+        """
         if self.snapshot is not None:
             return self._kept(path)
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) if plain else open(path, "rb") as file:
+                if folder and not lies_below(file, path, folder):
+                    raise UnreadableFile(f"{path} leads out of the workflow's folder by a link")
                 return file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             raise UnreadableFile(f"there is no file {path}", _near(path)) from None
         except IsADirectoryError:
             raise UnreadableFile(f"{path} is a folder") from None
-        except (OSError, ValueError) as error:
-            raise UnreadableFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        except NotPlain:
+            raise UnreadableFile(f"{path} is no plain file") from None
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise error if isinstance(error, UnreadableFile) else UnreadableFile(f"{path!r} is no path") from None
 
     def below(self, folder: str, path: str) -> tuple[str, str]:
         """Return the absolute path and the text of a file below ``folder``. Raises UnreadableFile."""
@@ -51,12 +91,8 @@ class Files:
             raise UnreadableFile(f"'{path}' does not lie below the workflow's folder", "write a path relative to the file")
         if absolute in self.texts:
             return absolute, self.texts[absolute]
-        if self.from_disk and not Path(os.path.realpath(absolute)).is_relative_to(os.path.realpath(folder)):
-            raise UnreadableFile(f"'{path}' leads out of the workflow's folder by a link")
-        if self.from_disk and os.path.exists(absolute) and not (os.path.isfile(absolute) or os.path.isdir(absolute)):
-            raise UnreadableFile(f"'{path}' is no plain file")  # a pipe would be waited for
         try:
-            text = decode(self.raw(absolute), path, WorkflowError)
+            text = decode(self.raw(absolute, folder=folder), path, WorkflowError)
         except WorkflowError as error:
             raise UnreadableFile(f"'{path}': {error.problems[0].message}") from None
         except UnreadableFile as error:

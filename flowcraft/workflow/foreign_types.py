@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flowcraft.errors import WorkflowError
+from flowcraft.source.schemas import validator_of
 from flowcraft.workflow.types import INLINE, Details, Type
 
 
@@ -116,11 +117,12 @@ class Schema(Type):
     def fit(self, value: Any, where: str, details: Details) -> Any:
         """Return ``value`` if it fits the schema."""
         if self.held.value is None:
-            from jsonschema.validators import validator_for
-
-            self.held.value = validator_for(self.definition)(dict(self.definition))
-        for error in self.held.value.iter_errors(value):
-            details.append({"field": _below(where, error.absolute_path), "message": error.message[:500]})
+            self.held.value = validator_of(self.definition)
+        try:
+            for error in self.held.value.iter_errors(value):
+                details.append({"field": _below(where, error.absolute_path), "message": error.message[:500]})
+        except RecursionError:
+            details.append({"field": where, "message": "nests too deep to be checked"})
         return value
 
     def schema(self, defs: dict[str, Any] | None) -> dict[str, Any]:
@@ -148,27 +150,3 @@ def _below(where: str, path: Any) -> str:
         else:
             text += f".{part}" if text else str(part)
     return text
-
-
-def schema_mistakes(definition: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the path and the message of what is wrong in a JSON Schema itself."""
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-
-    try:
-        validator_for(definition).check_schema(dict(definition))
-    except SchemaError as error:
-        yield tuple(error.absolute_path), error.message[:500]
-    yield from _remote_references(definition, ())
-
-
-def _remote_references(part: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    items: Any = ()
-    if isinstance(part, Mapping):
-        items = part.items()
-    elif isinstance(part, list):
-        items = enumerate(part)
-    for key, value in items:
-        if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-            yield (*path, key), "a schema refers only to its own parts ('#/...')"
-        yield from _remote_references(value, (*path, key))

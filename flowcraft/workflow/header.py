@@ -59,6 +59,8 @@ def check_name(reading: Reading, path: Path, name: str, what: str) -> bool:
     if not re.fullmatch(STAGE_NAME, name):
         message = f"'{name}' cannot name {what}: small letters, digits and '_' only, no digit first"
         reading.problem(path, message, _mended(name), key=True)
+    elif name.startswith("__"):
+        reading.problem(path, f"'{name}' cannot name {what}: expressions read no name that begins with '__'", key=True)
     elif name in RESERVED or keyword.iskeyword(name):
         reading.problem(path, f"'{name}' is reserved and cannot name {what}", f"write {name}_", key=True)
     else:

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from flowcraft.errors import FlowCraftError
 from flowcraft.source import did_you_mean, nearest
-from flowcraft.workflow.foreign_types import Model, Schema, schema_mistakes
+from flowcraft.source.schemas import schema_mistakes
+from flowcraft.workflow.foreign_types import Model, Schema
 from flowcraft.workflow.types import (
     ANY,
     BOOLEAN,
