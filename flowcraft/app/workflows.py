@@ -8,6 +8,7 @@ from typing import Any
 
 from flowcraft.app.stage_models import StageModels
 from flowcraft.engine.bodies.shell import why_no_shell
+from flowcraft.engine.preflight import function_problems
 from flowcraft.errors import Problem, SettingsError, WorkflowError
 from flowcraft.llm.tokens import text_tokens
 from flowcraft.manager import LLMManager
@@ -81,10 +82,17 @@ class Workflows:
         hint = did_you_mean(model, [*sorted(tiers), *self.manager.model_names])
         raise SettingsError(f"unknown model or tier {model!r}; {hint or 'flowcraft models list shows those that are known'}")
 
+    def settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None = None) -> list[Problem]:
+        """Return what these inputs make wrong or doubtful: settings of stages, what is attached, what models can do."""
+        return check_start(workflow, inputs, self._facts(workflow, True, model))
+
     def check_settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> None:
-        """Raise WorkflowError where these inputs make settings of stages wrong."""
-        found = check_start(workflow, inputs, self._facts(workflow, True, model))
-        problems = [problem for problem in found if not problem.warning]
+        """Raise WorkflowError where inputs make stages wrong, or where functions do not take what they are given.
+
+        Functions whose signature cannot be read from their source are imported for that.
+        """
+        problems = [problem for problem in self.settled(workflow, inputs, model) if not problem.warning]
+        problems += function_problems(workflow)
         if problems:
             raise WorkflowError(problems=problems)
 

@@ -16,7 +16,8 @@ from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Shell, Stage, Uses
+from flowcraft.workflow.schema import Approve, Group, Plugin, Prompt, Run, Shell, Stage, Uses
+from flowcraft.workflow.stage_settings import completed_params, params_mistakes
 from flowcraft.workflow.template import Template, inserted, render_value
 
 Scope = Mapping[str, Any]
@@ -47,7 +48,7 @@ def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], la
     return Rendered(
         options=_options(stage, scope, bodies, latest),
         arguments=render_value(stage.with_, scope) if stage.with_ else {},
-        params=render_value(stage.params, scope) if stage.params else {},
+        params=rendered_params(stage, scope),
         model=_text(stage.model, scope),
         quality=_quality(stage, scope),
         timeout=_seconds(stage.timeout, scope),
@@ -87,6 +88,15 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
 def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None) -> Any:
     body = stage.body
     if isinstance(body, Prompt):
+def rendered_params(stage: Stage, scope: Scope) -> Mapping[str, Any]:
+    """Return the params of a stage, what comes as a whole over what is written. Raises ExpressionError."""
+    params = render_value(stage.params, scope) if stage.params else {}
+    given = stage.params_from.render(scope) if stage.params_from is not None else None
+    if mistakes := params_mistakes(given):
+        raise ExpressionError(mistakes[0])
+    return completed_params(given, params) if given else params
+
+
         return replace(_prompt(stage.name, body, scope, latest), attach=attached(stage, body.attach, scope))
     if isinstance(body, Group):
         return GroupAsk(stages=body.stages, names=scope)

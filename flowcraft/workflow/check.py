@@ -18,7 +18,7 @@ def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
     """Return the problems and warnings of ``workflow`` and of all that it uses, in the order of the files."""
     found: list[Problem] = list(workflow.warnings)
     unpriced: list[str] = []
-    for part in _parts(workflow):
+    for part in every_part(workflow):
         checked = _Check(part, facts)
         found += checked.all()
         if "usd" in workflow.budget:
@@ -27,25 +27,25 @@ def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
             message = "the budget of a workflow that another one uses does not act; that of the file that is run does"
             found.append(checked.document.problem(("budget",), message, key=True, warning=True))
     found += budget_problems(workflow, unpriced)
-    place = {part.path: number for number, part in enumerate(_parts(workflow))}
+    place = {part.path: number for number, part in enumerate(every_part(workflow))}
     return sorted(dict.fromkeys(found), key=lambda problem: (place.get(problem.file, -1), problem.line, problem.column))
 
 
 def environment_names(workflow: Workflow) -> frozenset[str]:
     """Return the environment names that ``workflow`` and all that it uses may read."""
-    return frozenset(name for part in _parts(workflow) for name in part.env)
+    return frozenset(name for part in every_part(workflow) for name in part.env)
 
 
 def plugin_tools(workflow: Workflow) -> frozenset[str]:
     """Return the names of plugins' tools that ``workflow`` and all that it uses give to their prompts."""
-    bodies = (stage.body for part in _parts(workflow) for stage in part.every_stage)
+    bodies = (stage.body for part in every_part(workflow) for stage in part.every_stage)
     return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if tool.plugin)
 
 
 def mentions_run(workflow: Workflow) -> bool:
     """Say whether a stage or an output of ``workflow``, or of what it uses, mentions how stages of the run ended."""
     return any(
-        any(stage.mentions_run for stage in part.every_stage) or _tells_of_stages(part.outputs) for part in _parts(workflow)
+        any(stage.mentions_run for stage in part.every_stage) or _tells_of_stages(part.outputs) for part in every_part(workflow)
     )
 
 
@@ -57,7 +57,7 @@ def _tells_of_stages(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(_tells_of_stages, value))
 
 
-def _parts(workflow: Workflow) -> list[Workflow]:
+def every_part(workflow: Workflow) -> list[Workflow]:
     """Return the workflow and those that it uses, each once."""
     parts, seen = [workflow], {id(workflow)}
     for part in parts:

@@ -105,6 +105,7 @@ def _finished(draft: Draft, known: Known, reading: Reading) -> Stage:
         max=draft.settings.max,
         model=draft.settings.model,
         params=draft.settings.params,
+        params_from=draft.settings.params_from,
         strategy=draft.settings.strategy,
         judge=draft.settings.judge,
         confidence=draft.settings.confidence,

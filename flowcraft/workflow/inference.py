@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flowcraft.source import did_you_mean, listed
@@ -262,6 +262,21 @@ def _group(kind: Type) -> str:
     if isinstance(kind, ListOf):
         return "a list"
     return "an object" if isinstance(kind, Fields) else ""
+
+
+_JSON_TYPES: Mapping[str, frozenset[str]] = {
+    "text": frozenset({"string"}),
+    "a number": frozenset({"number", "integer"}),
+    "a boolean": frozenset({"boolean"}),
+    "a list": frozenset({"array"}),
+    "an object": frozenset({"object"}),
+}
+
+
+def may_be(kind: Type, wanted: Iterable[str]) -> bool:
+    """Say whether a value of ``kind`` may be of one of these JSON types; null may stand anywhere."""
+    group = _group(kind.bare)
+    return group in ("", "null") or bool(_JSON_TYPES[group] & set(wanted))
 
 
 def _plain(kind: Type) -> str:

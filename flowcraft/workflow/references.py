@@ -13,9 +13,12 @@ from flowcraft.workflow.drafts import Block, Draft, Known
 from flowcraft.workflow.expression_syntax import run_stage
 from flowcraft.workflow.expressions import Attribute, Constant, Expression, ExpressionError, Index, Name, Node, walk
 from flowcraft.workflow.header import Header
+from flowcraft.workflow.inference import may_be
 from flowcraft.workflow.reading import Path, Place, Reading
 from flowcraft.workflow.schema import Input, Value
 from flowcraft.workflow.scopes import Scopes
+from flowcraft.workflow.stage_settings import PARAMS, kinds_text
+from flowcraft.workflow.template import OPENING
 from flowcraft.workflow.types import ANY, INTEGER, NULL, STRING, Fields, ListOf, Scalar, Type, TypeMismatch, common, fits
 
 _MOST_CIRCLES = 10
@@ -152,10 +155,24 @@ class References:
         wanted = {"parallel": INTEGER, "max": INTEGER, "timeout": STRING}.get(place.key)
         if wanted is not None and not inference.problems and not fits(kind, wanted):
             self._at(place, expression, f"'{place.key}' takes {wanted.text}, not {kind.text}")
+        if place.key == "params" and not inference.problems:
+            self._check_param(expression, place, kind)
         if place.key == "each" and isinstance(self._each(place.stage), Expression) and not inference.problems:
             bare = kind.bare
             if not isinstance(bare, ListOf) and bare not in (ANY, NULL) and isinstance(bare, Scalar | Fields):
                 self._at(place, expression, f"'each' takes a list, not {kind.text}")
+
+    def _check_param(self, expression: Expression, place: Place, kind: Type) -> None:
+        """Refuse what can be no parameter by its type; ``extra`` takes anything."""
+        written, name = str(self.reading.written(place.path)).strip(), place.path[-1]
+        if not written.startswith(OPENING) or written.count(OPENING) > 1 or not written.endswith("}}"):
+            return  # text with something inserted
+        if name == "params" and isinstance(kind.bare, Fields):
+            for unknown in (key for key in kind.bare.fields if key not in PARAMS):
+                self._at(place, expression, f"unknown key '{unknown}' in 'params'")
+        wanted = ("object",) if name == "params" else PARAMS.get(str(name), ()) if place.path[-2] == "params" else ()
+        if wanted and not may_be(kind, wanted):
+            self._at(place, expression, f"'{name}' takes {kinds_text(wanted)}, not {kind.text}")
 
     def _each(self, stage: str) -> Any:
         draft = self.drafts.get(stage)

@@ -49,7 +49,7 @@ class Judge:
 class ToolName:
     """A tool of a prompt, as it is written: a function (``module:function``), a plugin's tool, or a server's.
 
-    Of a ``server`` without ``tool`` all are meant.
+    Of a ``server`` without ``tool`` all are meant. ``checked`` says that a function's signature was read at load.
     """
 
     written: str
@@ -57,6 +57,7 @@ class ToolName:
     function: str = ""
     server: str = ""
     tool: str = ""
+    checked: bool = field(default=False, compare=False)
 
     @property
     def plugin(self) -> bool:
@@ -90,11 +91,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A Python function, ``package.module:function``."""
+    """A Python function, ``package.module:function``; ``checked`` says that its arguments were checked at load."""
 
     target: str
     module: str
     function: str
+    checked: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,8 @@ class Stage:
     ``each`` is an expression or a list written in the file (whose leaves may be templates). ``when_per_element`` says that
     ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
     mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``output`` is the type that was written,
-    ``value`` the type of what the stage gives to others (a list with ``each``). ``strategy`` and ``confidence`` are None where
+    ``value`` the type of what the stage gives to others (a list with ``each``). ``params_from`` gives params as a
+    whole, which come over ``params``. ``strategy`` and ``confidence`` are None where
     settings decide. ``until`` and ``max`` are both there or neither. ``at`` is where the stage stands in its file.
     """
 
@@ -169,6 +172,7 @@ class Stage:
     position: Position = field(default_factory=Position, compare=False)
 
 
+    params_from: Template | None = None
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
     """A workflow, checked as far as one file can be checked alone.

@@ -38,9 +38,26 @@ def known_text(template: Template, scope: Scope) -> str:
     return "".join(part if isinstance(part, str) else _inserted(part, scope) for part in template.parts)
 
 
-def is_known(template: Template, scope: Scope) -> bool:
-    """Say whether all that a template mentions is in ``scope``."""
-    return all(_known(part, scope) for part in template.expressions)
+def is_known(value: Any, scope: Scope) -> bool:
+    """Say whether all that the templates in ``value`` mention is in ``scope``."""
+    if isinstance(value, Template):
+        return all(knows(part, scope) for part in value.expressions)
+    if isinstance(value, Mapping):
+        return all(is_known(part, scope) for part in value.values())
+    return not isinstance(value, list | tuple) or all(is_known(part, scope) for part in value)
+
+
+def known_value(template: Template, scope: Scope) -> Any:
+    """Return what a template gives; None where that is not known, or wrong."""
+    try:
+        return template.render(scope) if is_known(template, scope) else None
+    except ExpressionError:
+        return None
+
+
+def knows(expression: Expression, scope: Scope) -> bool:
+    """Say whether all that an expression mentions is in ``scope``."""
+    return not expression.run_stages and all(name in scope for name in expression.names)
 
 
 def element_scopes(stage: Stage, scope: Scope) -> list[Scope]:
@@ -56,29 +73,17 @@ def elements(stage: Stage, scope: Scope) -> list[Any] | None:
     each = stage.each
     try:
         if isinstance(each, Expression):
-            given = each.evaluate(scope) if _known(each, scope) else None
-            return given if isinstance(given, list) else [] if given is None and _known(each, scope) else None
+            given = each.evaluate(scope) if knows(each, scope) else ...
+            return [] if given is None else given if isinstance(given, list) else None
         if each is None:
             return None
-        return [render_value(part, scope) if not _unknown_parts(part, scope) else None for part in each]
+        return [render_value(part, scope) if is_known(part, scope) else None for part in each]
     except ExpressionError:
         return None
 
 
-def _unknown_parts(value: Any, scope: Scope) -> bool:
-    if isinstance(value, Template):
-        return not is_known(value, scope)
-    if isinstance(value, Mapping):
-        return any(_unknown_parts(part, scope) for part in value.values())
-    return isinstance(value, list | tuple) and any(_unknown_parts(part, scope) for part in value)
-
-
-def _known(expression: Expression, scope: Scope) -> bool:
-    return not expression.run_stages and all(name in scope for name in expression.names)
-
-
 def _inserted(expression: Expression, scope: Scope) -> str:
-    if not _known(expression, scope):
+    if not knows(expression, scope):
         return ""
     try:
         return inserted(expression.evaluate(scope))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,7 @@ class StageSettings:
 
     model: str | Template | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
+    params_from: Template | None = None
     timeout: float | Template | None = None
     retry: Retry | None = None
     parallel: int | Template | None = None
@@ -69,9 +70,12 @@ def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: 
     def given(key: str) -> tuple[Path, Any]:
         return (*base, key), data.get(key)
 
+    # Those of the file's defaults are completed key by key, so that there they are named.
+    whole = bool(stage) and _has_template(data.get("params"))
     return StageSettings(
         model=_model(reading, *given("model"), stage) if "model" in data else None,
-        params=_params(reading, *given("params"), stage) if "params" in data else {},
+        params=_params(reading, *given("params"), stage) if "params" in data and not whole else {},
+        params_from=_whole(reading, *given("params"), "params", stage) if whole else None,
         timeout=_timeout(reading, *given("timeout"), stage) if "timeout" in data else None,
         retry=_retry(reading, *given("retry")) if "retry" in data else None,
         parallel=_parallel(reading, *given("parallel"), stage) if "parallel" in data else None,
@@ -153,6 +157,10 @@ def _name(reading: Reading, path: Path, data: Any) -> str | None:
 
 
 def _params(reading: Reading, path: Path, data: Any, stage: str) -> Mapping[str, Value]:
+    if _has_template(data):
+        hint = "name them one by one here, or take the input in the stages: params: ${{ inputs.x }}"
+        reading.problem(path, "'params' of the defaults cannot come from an input as a whole", hint)
+        return {}
     params: dict[str, Value] = {}
     for name, value in reading.mapping(path, data, "'params'").items():
         kinds = PARAMS.get(name)
@@ -171,7 +179,33 @@ def param_mistake(name: str, value: Any) -> str:
     kinds = PARAMS[name]
     if value is None or _is_one_of(value, kinds):
         return ""
-    return f"'{name}' must be {' or '.join(_KINDS[kind][1] for kind in kinds)}, not {plain_kind(value)}"
+    return f"'{name}' must be {kinds_text(kinds)}, not {plain_kind(value)}"
+
+
+def kinds_text(kinds: Iterable[str]) -> str:
+    """Return JSON types in plain words."""
+    return " or ".join(_KINDS[kind][1] for kind in kinds)
+
+
+def params_mistakes(given: Any) -> list[str]:
+    """Return why ``given`` cannot be all the params of a stage; null is none."""
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        return [f"'params' must be a mapping of names, not {plain_kind(given)}"]
+    unknown = [f"unknown key '{name}' in 'params'{_near(name)}" for name in given if name not in PARAMS]
+    return unknown + [mistake for name in given if name in PARAMS and (mistake := param_mistake(name, given[name]))]
+
+
+def _near(name: Any) -> str:
+    hint = did_you_mean(str(name), PARAMS)
+    return f"; {hint}" if hint else ""
+
+
+def completed_params(own: Mapping[str, Value], defaults: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return ``own`` params over ``defaults``; ``extra`` is completed key by key."""
+    extra = {**(defaults.get("extra") or {}), **(own.get("extra") or {})}
+    return {**defaults, **own, **({"extra": extra} if extra else {})}
 
 
 def _has_template(value: Any) -> bool:

@@ -19,7 +19,7 @@ from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Shell, Uses, Value, Workflow
 from flowcraft.workflow.signatures import Signature
-from flowcraft.workflow.stage_settings import StageSettings, check_judge, check_tools, read_settings
+from flowcraft.workflow.stage_settings import StageSettings, check_judge, check_tools, completed_params, read_settings
 from flowcraft.workflow.template import Template
 from flowcraft.workflow.tool_names import TARGET, ToolReader
 from flowcraft.workflow.types import Type
@@ -184,7 +184,8 @@ class StageReader:
         timed = body not in ("uses", "stages")
         return StageSettings(
             model=own.model,
-            params=_completed(own.params, defaults.params) if params else {},
+            params=completed_params(own.params, defaults.params) if params else {},
+            params_from=own.params_from if params else None,
             timeout=own.timeout if own.timeout is not None or not timed else defaults.timeout,
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,
@@ -253,17 +254,12 @@ class StageReader:
             self.reading.problem(at, f"'{target}' names no function", hint)
             return None
         signature = self.signature(at, found[1], found[2])
-        return Run(target=target, module=found[1], function=found[2]), "", signature
+        checked = signature is not None and signature.known
+        return Run(target=target, module=found[1], function=found[2], checked=checked), "", signature
 
 
 def _stands_around(name: str, block: Block | None) -> bool:
     return block is not None and (name in block.ids or _stands_around(name, block.around))
-
-
-def _completed(own: Mapping[str, Value], defaults: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return ``own`` params over ``defaults``; ``extra`` is completed key by key."""
-    extra = {**(defaults.get("extra") or {}), **(own.get("extra") or {})}
-    return {**defaults, **own, **({"extra": extra} if extra else {})}
 
 
 def beside(folder: str, path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from flowcraft.source import did_you_mean
@@ -54,7 +55,7 @@ class ToolReader:
                 message = f"two tools are called '{called}': {taken[called]} and {name}"
                 self.reading.problem(at, message, "a model knows tools by their names alone: rename one of the functions")
             elif tool is not None:
-                found.append(tool)
+                found.append(replace(tool, checked=bool(tool.module and called)))
                 taken.update({called: name} if called else {})
         return tuple(found)
 
