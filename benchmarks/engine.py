@@ -30,8 +30,8 @@ def main(rounds: int = 5) -> None:
 Measure = Callable[[], dict[str, Any]]
 
 
-def ours(kind: str, count: int, size: int = TEXT) -> Measure:
-    return in_folder(lambda folder: answer("-m", OURS, kind, str(count), str(size), folder))
+def ours(kind: str, count: int, size: int = TEXT, **more: str) -> Measure:
+    return in_folder(lambda folder: answer("-m", OURS, kind, str(count), str(size), folder, **more))
 
 
 def theirs(kind: str, count: int, size: int = TEXT, durability: str = "async", keep: str = "all") -> Measure:
@@ -77,16 +77,30 @@ def small_results(rounds: int) -> None:
 
 
 def lists(rounds: int) -> None:
-    """One stage with `each`, 64 elements at a time."""
-    measures = {count: ours("list", count) for count in (100, 1000, LONG)}
+    """One stage with `each`, 64 elements at a time: a function, and a prompt that is answered at once."""
+    listed("", "functions", rounds, limited=True)
+    listed("prompt", "prompts", rounds, limited=False)
+
+
+def listed(body: str, title: str, rounds: int, *, limited: bool) -> None:
+    """One kind of elements; what a prompt costs has no target of its own, only that it stays the same."""
+    more = {"BENCH_BODY": body} if body else {}
+    measures = {count: ours("list", count, **more) for count in (100, 1000, LONG)}
     found = interleaved(measures, rounds)
     each = {count: median(answers, "seconds") / count * 1000 for count, answers in found.items()}
     most = {count: max(one["megabytes"] for one in answers) for count, answers in found.items()}
     rows = [
-        (f"{count:,}", each[count], Target(value=each[count], limit=0.5), most[count], Target(value=most[count], limit=250))
+        (
+            f"{count:,}",
+            each[count],
+            Target(value=each[count], limit=0.5) if limited else "",
+            most[count],
+            Target(value=most[count], limit=250),
+        )
         for count in measures
     ]
-    show("Elements of a list, ms an element, results of 2 kB", ("", "FlowCraft", "target", "MB at most", "target"), rows)
+    columns = ("", "FlowCraft", "target", "MB at most", "target")
+    show(f"Elements of a list, {title}, ms an element, results of 2 kB", columns, rows)
     ratio = each[LONG] / each[100]
     show("An element of 10,000 by one of 100", ("ratio", "target"), [(ratio, Target(value=ratio, limit=1.3))])
 

@@ -3,7 +3,8 @@
 KIND is row (each stage takes the result of the one before), once (all from the start) or list (elements of one stage, 64 at
 a time); a result is a text of SIZE characters, or a small number where SIZE is 0. With BENCH_KILL_AT=n in the environment
 the n-th element kills the process, as a power cut would. With BENCH_BODY the stages of a row and of once are commands (shell),
-groups of two functions (group), other workflows of one function (uses) or functions that are tried three times (until).
+groups of two functions (group), other workflows of one function (uses) or functions that are tried three times (until); with
+prompt the elements of a list are prompts, answered at once by a provider in the same process.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def workflow(kind: str, count: int, size: int) -> dict[str, Any]:
     """The workflow as data; JSON is YAML."""
     own = os.environ.get("BENCH_BODY", "")
     if kind == "list":
-        body = {"run": "work:work", "with": {"name": "${{ item }}", "size": size}}
+        called = {"run": "work:work", "with": {"name": "${{ item }}", "size": size}}
+        body = {"prompt": "${{ item }}", "model": "fake:any"} if own == "prompt" else called
         stages = {"work": {"each": "inputs.elements", "parallel": 64, **body}}
         return {"flowcraft": 1, "inputs": {"elements": ["string"]}, "stages": stages}
     stages = {}
@@ -88,8 +90,23 @@ def prepare(folder: Path, kind: str, count: int, size: int) -> Path:
     (folder / "part.yaml").write_text(json.dumps(PART), encoding="utf-8")
     path = folder / f"{kind}-{count}.yaml"
     path.write_text(json.dumps(workflow(kind, count, size), indent=1), encoding="utf-8")
-    (folder / "settings.yaml").write_text(f"storage: sqlite:///{folder}/flowcraft.db\n", encoding="utf-8")
+    settings = f"storage: sqlite:///{folder}/flowcraft.db\nproviders: {{fake: {{}}}}\n"
+    (folder / "settings.yaml").write_text(settings, encoding="utf-8")
     return path
+
+
+def answering(size: int) -> type:
+    """A provider that answers at once, with so many characters."""
+    from flowcraft.plugin import ChatRequest, ChatResponse, Provider, Usage
+
+    class Answering(Provider):
+        name = "fake"
+
+        async def chat(self, model: str, request: ChatRequest) -> ChatResponse:
+            text = f"{request.last_text} " + "x" * size
+            return ChatResponse(text=text, model=model, usage=Usage(input=10, output=size // 4), usd=0.0)
+
+    return Answering
 
 
 async def measure(kind: str, count: int, size: int, folder: Path) -> dict[str, Any]:
@@ -98,6 +115,7 @@ async def measure(kind: str, count: int, size: int, folder: Path) -> dict[str, A
     warm, path = prepare(folder, "row", 2, size), prepare(folder, kind, count, size)
     inputs = {"elements": [f"e{number}" for number in range(count)]} if kind == "list" else {}
     async with FlowCraft(folder / "settings.yaml") as flow:
+        flow.register_provider("fake", answering(size))
         await flow.run(warm)
         begun = time.perf_counter()
         loaded = flow.load(path)
