@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ class Modules:
     def _beside(self, module: str) -> Path | None:
         base = self.folder.joinpath(*module.split("."))
         for path in (base.with_name(base.name + ".py"), base / "__init__.py"):
-            if path.is_file():
+            if os.path.isfile(path):  # unlike Path.is_file(), False for a name that is too long for a file
                 return path
         return None
 

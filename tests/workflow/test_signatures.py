@@ -119,3 +119,7 @@ def test_module_that_is_no_python_is_no_function(tmp_path):
     (tmp_path / "m.py").write_bytes(b"\x00\x01")
 
     assert describe_function("m", "f", str(tmp_path)) is None
+
+
+def test_module_whose_name_is_too_long_for_a_file_is_not_there(tmp_path):
+    assert describe_function("a" * 400, "f", str(tmp_path)) is None
