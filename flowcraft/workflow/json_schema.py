@@ -1,4 +1,8 @@
-"""The JSON Schema of the language, for editors."""
+"""The JSON Schema of the language, for editors: what completes and explains keys, and says which are wrong.
+
+Draft 7: what editors' YAML servers support in full. A stage is told by its body, so that only the keys that this body takes are
+offered, and a wrong key is called wrong instead of the whole stage.
+"""
 
 from __future__ import annotations
 
@@ -7,191 +11,162 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowcraft.plugin.stages import StageBody
+from flowcraft.workflow.key_schemas import DEFINITIONS, STAGE, TOP, Schema
+from flowcraft.workflow.plugin_options import marked
 from flowcraft.workflow.schema import LANGUAGE_VERSION
-from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, MOST_TRIES, PARAMS
-from flowcraft.workflow.words import BODIES, DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, STRATEGIES, TOP_KEYS, takes
+from flowcraft.workflow.words import BODIES, STAGE_KEYS, TOP_KEYS, takes
 
-_DURATION = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s?(ms|s|m|h|d)\s*$|^\$\{\{.*\}\}$"}
-_WHOLE_TEMPLATE = {"type": "string", "pattern": r"^\$\{\{[\s\S]*\}\}$"}
-_FILE = {
-    "type": "object",
-    "properties": {"file": {"type": "string", "description": "A path below the workflow's folder."}},
-    "required": ["file"],
-    "additionalProperties": False,
-}
+_STAGE = "One unit of work with exactly one body: {bodies}. All other keys say when, how often and how it is done."
 
 
 def workflow_schema(bodies: Mapping[str, type[StageBody]]) -> dict[str, Any]:
     """Return the JSON Schema of a workflow file; ``bodies`` are those of plugins."""
     added = {key: body for key, body in bodies.items() if key not in BODIES}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": f"FlowCraft workflow, version {LANGUAGE_VERSION}",
+        "description": "A workflow of FlowCraft: what it is given, its stages, and what it returns.",
         "type": "object",
         "required": ["flowcraft", "stages"],
-        "properties": {key: {**_TOP[key], "description": text} for key, text in TOP_KEYS.items()},
+        "properties": {key: {**TOP.get(key, {}), "description": text} for key, text in TOP_KEYS.items()},
         "patternProperties": {"^x-": {"description": "Yours: ignored."}},
         "additionalProperties": False,
-        "$defs": {
-            "template": {"anyOf": [{"type": "string"}, _FILE], "description": "Text with ${{ expression }} in it."},
-            "value": {"description": "Data whose texts may hold ${{ expression }}."},
-            "expression": {"type": ["string", "boolean", "number", "array", "null"]},
-            "type": {
-                "anyOf": [
-                    {"type": "string"},
-                    {"type": "array", "minItems": 1, "maxItems": 1, "items": {"$ref": "#/$defs/type"}},
-                    {"$ref": "#/$defs/json_schema"},
-                    {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/type"}},
-                ],
-                "description": "string, integer, number, boolean, any, [T], {field: T}, a | b, T | null, or a name of 'types'.",
-            },
-            "json_schema": {
-                "type": "object",
-                "properties": {"schema": {"type": "object", "description": "A full JSON Schema."}},
-                "required": ["schema"],
-                "additionalProperties": False,
-            },
-            "stage_name": {"type": "string", "pattern": f"^{STAGE_NAME}$", "not": {"enum": sorted(RESERVED)}},
-            "stage": _stage(added),
-        },
+        "defaultSnippets": [
+            {
+                "label": "workflow",
+                "description": "A workflow with one question",
+                "body": {"flowcraft": 1, "inputs": {"text": "string"}, "stages": {"answer": {"prompt": "$1"}}},
+            }
+        ],
+        "definitions": {**copy.deepcopy(dict(DEFINITIONS)), **_stages(added)},
     }
 
 
-def _named(of: dict[str, Any]) -> dict[str, Any]:
-    return {"type": ["object", "null"], "propertyNames": {"$ref": "#/$defs/stage_name"}, "additionalProperties": of}
-
-
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "model": {"type": "string", "minLength": 1},
-    "strategy": {"enum": list(STRATEGIES)},
-    "params": {
-        "type": ["object", "null"],
-        "properties": {name: {"anyOf": [{"type": [*kinds, "null"]}, _WHOLE_TEMPLATE]} for name, kinds in PARAMS.items()}
-        | {"extra": {"type": ["object", "null"], "description": "What one vendor alone has; passed on as it is."}},
-        "additionalProperties": False,
-    },
-    "timeout": _DURATION,
-    "retry": {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": MOST_RETRIES},
-            {
-                "type": "object",
-                "properties": {
-                    "max": {"type": "integer", "minimum": 0, "description": "So many more goes."},
-                    "backoff": {**_DURATION, "description": "The first pause (1s); each further one is twice as long."},
-                },
-                "required": ["max"],
-                "additionalProperties": False,
-            },
-        ]
-    },
-    "parallel": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PARALLEL}, _WHOLE_TEMPLATE]},
-}
-
-_TEXTS: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": {"type": "string"}}
-
-_TOP: dict[str, dict[str, Any]] = {
-    "flowcraft": {"const": LANGUAGE_VERSION},
-    "name": {"type": ["string", "null"]},
-    "description": {"type": ["string", "null"]},
-    "inputs": _named({"$ref": "#/$defs/type"}),
-    "types": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/type"}},
-    "env": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}},
-    "budget": {
-        "type": ["object", "null"],
-        "properties": {
-            "usd": {"type": "number", "exclusiveMinimum": 0, "description": "Dollars."},
-            "calls": {"type": "integer", "minimum": 1, "description": "Calls of models."},
-            "tokens": {"type": "integer", "minimum": 1, "description": "Tokens, in and out."},
-            "time": {**_DURATION, "description": "How long the run may take."},
-        },
-        "additionalProperties": False,
-    },
-    "defaults": {
-        "type": ["object", "null"],
-        "properties": {key: {**_SETTINGS[key], "description": STAGE_KEYS[key].description} for key in DEFAULT_KEYS},
-        "additionalProperties": False,
-    },
-    "mcp": {
-        "type": ["object", "null"],
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"},
-        "additionalProperties": {
-            "type": "object",
-            "properties": {
-                "command": {"type": "string", "minLength": 1, "description": "A program that is started, and asked by pipes."},
-                "args": {"type": ["array", "null"], "items": {"type": "string"}, "description": "Its arguments."},
-                "env": {**_TEXTS, "description": "Environment variables that it gets besides."},
-                "url": {"type": "string", "minLength": 1, "description": "Where the server is asked over HTTP."},
-                "headers": {**_TEXTS, "description": "Headers of each request."},
-            },
-            "oneOf": [
-                {"required": ["command"], "properties": {"headers": False}},
-                {"required": ["url"], "properties": {"args": False, "env": False}},
-            ],
-            "additionalProperties": False,
-        },
-    },
-    "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
-    "finally": _named({"$ref": "#/$defs/stage"}),
-    "outputs": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
-}
-
-_STAGE: dict[str, dict[str, Any]] = {
-    **_SETTINGS,
-    "needs": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string"}},
-    "when": {"$ref": "#/$defs/expression"},
-    "each": {"type": ["string", "array", "null"]},
-    "until": {"$ref": "#/$defs/expression"},
-    "max": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_TRIES}, _WHOLE_TEMPLATE]},
-    "stages": {**_named({"$ref": "#/$defs/stage"}), "type": "object"},
-    "on_error": {"enum": ["fail", "continue"]},
-    "with": {"type": ["object", "null"], "additionalProperties": {"$ref": "#/$defs/value"}},
-    "output": {"$ref": "#/$defs/type"},
-    "system": {"$ref": "#/$defs/template"},
-    "attach": {
-        "anyOf": [{"$ref": "#/$defs/template"}, {"type": "array", "items": {"$ref": "#/$defs/template"}}, {"type": "null"}]
-    },
-    "tools": {"type": ["array", "null"], "uniqueItems": True, "items": {"type": "string", "minLength": 1}},
-    "judge": {
-        "type": "object",
-        "properties": {
-            "model": {"type": "string", "minLength": 1, "description": "A tier, an alias or a model."},
-            "rubric": {"$ref": "#/$defs/template"},
-        },
-        "required": ["rubric"],
-        "additionalProperties": False,
-    },
-    "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-    "prompt": {"$ref": "#/$defs/template"},
-    "run": {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"},
-    "shell": {"type": "string", "minLength": 1},
-    "uses": {"type": "string", "minLength": 1},
-}
-
-
-def _stage(added: Mapping[str, type[StageBody]]) -> dict[str, Any]:
-    """Return the schema of a stage: exactly one body, and only the keys that it takes."""
+def _stages(added: Mapping[str, type[StageBody]]) -> dict[str, Schema]:
+    """Return the definitions of stages: each body with the keys that it takes, and the stage that has none yet."""
     plugin_takes = {key: frozenset(body.takes) for key, body in added.items()}
-    properties = {key: {**_STAGE[key], "description": known.description} for key, known in STAGE_KEYS.items()}
-    properties |= {key: {**_STAGE[key], "description": text} for key, text in BODIES.items()}
-    properties |= {key: _plugin(body) for key, body in added.items()}
-    names = [*BODIES, *added]
-    choices = []
-    for name in names:
-        refused = [key for key in STAGE_KEYS if not takes(key, name, plugin_takes, ("until",))]
-        choice = {"required": [name], "properties": dict.fromkeys(refused, False)}
-        choices.append(choice if takes("judge", name, plugin_takes) else {**choice, "dependentRequired": {"judge": ["until"]}})
-    pairs = {"until": ["max"], "max": ["until"]}
+    about = {**BODIES, **{key: _about(body) for key, body in added.items()}}
+    definitions: dict[str, Schema] = {}
+    for key in STAGE_KEYS:
+        definitions[f"key.{key}"] = {**copy.deepcopy(STAGE.get(key, {})), "description": STAGE_KEYS[key].description}
+    for key in BODIES:
+        definitions[f"key.{key}"] = {**copy.deepcopy(STAGE.get(key, {})), "description": BODIES[key]}
+    for key, body in added.items():
+        definitions |= _plugin(key, body)
+    told = _STAGE.format(bodies=", ".join(about))
+    for key, text in about.items():
+        definitions[f"stage.{key}"] = _with_body(key, text, plugin_takes)
+    definitions["stage.without_body"] = _without_body(list(about), told)
+    definitions["stage"] = {
+        "type": "object",
+        "description": told,
+        "allOf": [
+            *({"if": {"required": [key]}, "then": {"$ref": f"#/definitions/stage.{key}"}} for key in about),
+            {
+                "if": {"not": {"anyOf": [{"required": [key]} for key in about]}},
+                "then": {"$ref": "#/definitions/stage.without_body"},
+            },
+        ],
+    }
+    return definitions
+
+
+def _key(key: str) -> Schema:
+    return {"$ref": f"#/definitions/key.{key}"}
+
+
+def _with_body(body: str, about: str, plugin_takes: Mapping[str, frozenset[str]]) -> Schema:
+    """Return the schema of a stage with this body: the keys that it takes, and which of them come in pairs."""
+    taken = [key for key in STAGE_KEYS if takes(key, body, plugin_takes, ("until",))]
+    pairs = {"until": ["max"], "max": ["until"], "parallel": ["each"]}
+    if "judge" in taken and not takes("judge", body, plugin_takes):
+        pairs["judge"] = ["until"]
     return {
         "type": "object",
-        "properties": properties,
+        "title": f"a stage with '{body}'",
+        "description": about,
+        "properties": {key: _key(key) for key in [body, *taken]},
+        "required": [body],
         "additionalProperties": False,
-        "dependentRequired": pairs,
-        "oneOf": choices,
+        "dependencies": pairs,
     }
 
 
-def _plugin(body: type[StageBody]) -> dict[str, Any]:
-    made = copy.deepcopy(dict(body.schema)) if body.schema is not None else body.Options.model_json_schema()
-    about = (body.__doc__ or "").strip().splitlines()
-    return {"description": about[0] if about else f"A stage of the plugin body '{body.key}'.", **made}
+def _without_body(bodies: list[str], told: str) -> Schema:
+    """Return the schema of a stage that has no body yet: what it may become is offered, but it is not enough."""
+    return {
+        "type": "object",
+        "title": "a stage without a body",
+        "description": told,
+        "properties": {key: _key(key) for key in [*bodies, *STAGE_KEYS]},
+        "additionalProperties": False,
+        "anyOf": [{"required": [key]} for key in bodies],
+        "defaultSnippets": [
+            {"label": "prompt", "description": BODIES["prompt"], "body": {"prompt": "$1"}},
+            {"label": "run", "description": BODIES["run"], "body": {"run": "${1:module}:${2:function}", "with": {}}},
+            {"label": "each", "description": STAGE_KEYS["each"].description, "body": {"each": "$1", "prompt": "$2"}},
+        ],
+    }
+
+
+def _about(body: type[StageBody]) -> str:
+    lines = (body.__doc__ or "").strip().splitlines()
+    return lines[0] if lines else f"A stage of the plugin body '{body.key}'."
+
+
+def _plugin(key: str, body: type[StageBody]) -> dict[str, Schema]:
+    """Return the definitions of a plugin's body: its options, and the parts that these refer to."""
+    made: Any = copy.deepcopy(dict(body.schema)) if body.schema is not None else body.Options.model_json_schema()
+    parts = {**made.pop("definitions", {}), **made.pop("$defs", {})}
+    made.pop("$schema", None)
+    found = {f"key.{key}.{name}": part for name, part in parts.items()} | {f"key.{key}": made}
+    if body.schema is None:
+        _let_templates_stand(made, body)
+    for part in found.values():
+        _refer(part, key)
+        _describe(part, key)
+    made["description"] = _about(body) if not made.get("description") or body.schema is None else made["description"]
+    return found
+
+
+def _let_templates_stand(made: Schema, body: type[StageBody]) -> None:
+    """Let a template stand for each option that is marked so."""
+    for name, field in body.Options.model_fields.items():
+        option = made.get("properties", {}).get(field.alias or name)
+        if option is not None and marked(field) and option.get("type") != "string":
+            kept = {word: option.pop(word) for word in ("title", "description", "default") if word in option}
+            written = {"type": "string", "pattern": r"\$\{\{", "description": "Text with ${{ expression }} in it."}
+            made["properties"][field.alias or name] = {"anyOf": [dict(option), written], **kept}
+    if not made.get("required"):
+        made["type"] = ["object", "null"]
+
+
+def _refer(part: Any, key: str) -> None:
+    """Let the references in a plugin's schema lead to where its parts stand here."""
+    left = [part]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            to = part.get("$ref")
+            if isinstance(to, str) and to.startswith("#"):
+                name = to.rpartition("/")[2] if "/" in to else ""
+                part["$ref"] = f"#/definitions/key.{key}.{name}" if name else f"#/definitions/key.{key}"
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+
+
+def _describe(part: Any, key: str) -> None:
+    """Give each option of a plugin's body that has no description one that names it."""
+    left = [part]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            options = part.get("properties")
+            if isinstance(options, dict):
+                for name, option in options.items():
+                    if isinstance(option, dict):
+                        option.setdefault("description", f"The option '{name}' of '{key}'.")
+            left += part.values()
+        elif isinstance(part, list):
+            left += part

@@ -26,7 +26,7 @@ def read_options(reading: Reading, path: Path, data: Any, body: type[StageBody],
     read = {}
     for key, value in data.items():
         field = by_key.get(key)
-        if field is not None and _marked(field):
+        if field is not None and marked(field):
             read[key] = reading.value((*path, key), value, body.key, stage)
             continue
         read[key] = value
@@ -46,7 +46,8 @@ def read_options(reading: Reading, path: Path, data: Any, body: type[StageBody],
     return read
 
 
-def _marked(field: Any) -> bool:
+def marked(field: Any) -> bool:
+    """Say whether an option may be a template."""
     return any(mark is TemplateMark or isinstance(mark, TemplateMark) for mark in field.metadata)
 
 
