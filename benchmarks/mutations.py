@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 
@@ -237,6 +238,7 @@ class Fuzz:
 
     def read(self, path: Path) -> str:
         """Return how reading ended. Raises AssertionError where a problem has no place."""
+        from flowcraft.drawing import draw, mermaid, svg, terminal
         from flowcraft.errors import Problem, WorkflowError
         from flowcraft.workflow import Facts, check_workflow, load_workflow
 
@@ -249,6 +251,9 @@ class Fuzz:
         placed((*problems, *workflow.warnings))
         wrong = next(self.schema.iter_errors(json.loads(json.dumps(workflow.document.data))), None)
         assert wrong is None, f"loads, and the schema says: {list(wrong.absolute_path)}: {wrong.message[:200]}"
+        drawing = draw(workflow)
+        assert all((terminal(drawing), mermaid(drawing))), "nothing was drawn"
+        ElementTree.fromstring(svg(drawing))
         return "loaded"
 
 
