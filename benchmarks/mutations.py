@@ -213,11 +213,12 @@ class Fuzz:
     @cached_property
     def schema(self) -> Any:
         """The JSON Schema of the language, ready to validate."""
-        import jsonschema
+        from jsonschema.validators import validator_for
 
         from flowcraft.workflow import workflow_schema
 
-        return jsonschema.Draft202012Validator(workflow_schema({}))
+        schema = workflow_schema({})
+        return validator_for(schema)(schema)
 
     def run(self, seeds: range) -> Found:
         """Mutate and read; what is wrong is told with its seed."""
