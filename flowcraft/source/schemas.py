@@ -25,15 +25,16 @@ def schema_mistakes(definition: Mapping[str, Any]) -> Iterator[tuple[Place, str]
     if dialect is not None and (not isinstance(dialect, str) or not _is_known(dialect)):
         yield ("$schema",), "an unknown dialect: leave it out, or write https://json-schema.org/draft/2020-12/schema"
         return
+    wrong = [*_mistakes(definition, ())]  # first of all: checking the schema compiles its patterns
+    yield from wrong
+    if wrong:
+        return
     try:
         validator_for(definition).check_schema(dict(definition))
     except SchemaError as error:
         yield tuple(error.absolute_path), error.message[:500]
         return
-    wrong = [*_mistakes(definition, ())]
-    yield from wrong
-    if not wrong:
-        yield from _circles(definition)
+    yield from _circles(definition)
 
 
 def _is_known(dialect: str) -> bool:

@@ -107,6 +107,12 @@ class Reading:
             return ""
         return data
 
+    def filled(self, path: Path, data: Any, what: str) -> str:
+        """Return ``data`` if it is text without templates, and not empty."""
+        if data == "":
+            self.problem(path, f"{what} is empty", key=True)
+        return self.plain(path, data, what)
+
     def whole_number(self, path: Path, data: Any, what: str, least: int, most: int) -> int | None:
         """Return ``data`` if it is a whole number within the limits."""
         if isinstance(data, bool) or not isinstance(data, int):
