@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from flowcraft.app.forks import Changes, Forks
 from flowcraft.app.recordings import export_run
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
@@ -48,6 +49,7 @@ class FlowCraft:
         self.plugins = self.manager.plugins
         self.workflows = Workflows(self.manager)
         self.runs = Runs(self.engine, self.workflows, self._open_sinks)
+        self.forks = Forks(self.runs)
         self._drain: Drain | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,6 +122,25 @@ class FlowCraft:
         Takes the run over if its process is gone; ``on_wait`` is told where that has to be found out first.
         """
         return await self.runs.resume(run, on_wait=on_wait, on_start=on_start)
+
+    async def fork(
+        self,
+        run: str,
+        *,
+        stage: str | None = None,
+        file: Workflow | str | Path | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        on_start: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Make a new run of another one: what is unchanged is taken over, the rest is carried out.
+
+        ``stage`` is done anew. ``file`` is the workflow as it was edited, ``inputs`` go over those of the run, ``outputs`` in
+        place of what stages would give, by their names; ``model`` stands in for every model, '' for none any more.
+        """
+        changes = Changes(stage=stage, file=file, inputs=inputs or {}, outputs=outputs or {}, model=model)
+        return await self.forks.fork(run, changes, on_start)
 
     def cancel(self, run: str, *, on_wait: OnWait | None = None) -> RunRow:
         """Cancel a run: its owner ends it at its next beat; with no live owner it is ended here."""

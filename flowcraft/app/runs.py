@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowcraft import __version__
+from flowcraft.app.ancestors import known_before, source
 from flowcraft.app.results import RunResult, result_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
@@ -50,17 +51,27 @@ class Runs:
         elif missing := self.workflows.unset(workflow):
             raise WorkflowError(f"the workflow needs the environment names {', '.join(sorted(missing))}; set them")
         new = self._new(workflow, inputs or {}, model)
+        return await self.begin(workflow, self.manager, new, on_start)
+
+    async def begin(
+        self,
+        workflow: Workflow,
+        manager: LLMManager,
+        new: NewRun,
+        on_start: Callable[[str], None] | None,
+    ) -> RunResult:
+        """Store a new run and carry it out."""
         start = await self.engine.begin(lambda given_up: self.engine.create(new))
         if on_start is not None:
             on_start(new.id)
-        return await self._carry(workflow, self.manager, start)
+        return await self._carry(workflow, manager, start)
 
     def _new(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> NewRun:
         bound = self.workflows.redactor(workflow).value(bind_inputs(workflow, inputs))
         self.workflows.check_settled(workflow, bound, model)
         now = time.time()
         return NewRun(
-            id=_new_id(now),
+            id=new_id(now),
             workflow=workflow.name,
             file=workflow.path,
             folder=str(Path.cwd()),
@@ -94,14 +105,16 @@ class Runs:
         """Go on with a run from its last finished piece of work, with the workflow and settings that it started with."""
         row = await asyncio.to_thread(self.engine.find, run)
         workflow = self.kept(row)
-        manager = self._manager_of(row.snapshot["settings"])
+        await asyncio.to_thread(source, self.engine.store, row)
+        manager = self.manager_of(row.snapshot["settings"])
         wait = on_wait or (lambda process: None)
         start = await self.engine.begin(lambda given_up: self.engine.take_over(row.id, wait, given_up))
         if on_start is not None:
             on_start(start.run)
         return await self._carry(workflow, manager, start)
 
-    def _manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
+    def manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
+        """Return the models by the settings that a run keeps."""
         if snapshot == self.settings.snapshot():
             return self.manager
         settings = Settings.from_snapshot(snapshot, self.settings.environment, current=self.settings)
@@ -112,6 +125,7 @@ class Runs:
     async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:
         self._open_sinks()
         row = start.run
+        reuse, before = await asyncio.to_thread(known_before, self.engine.store, start)
         job = Job(
             workflow=workflow,
             inputs=row.inputs,
@@ -122,10 +136,13 @@ class Runs:
             env=self.workflows.environment(workflow),
             folder=row.folder,
             date=str(row.snapshot.get("date", "")),
+            reuse=reuse,
+            before=before,
         )
         change, reports = await self.engine.carry(job, start)
         return await asyncio.to_thread(result_of, self.engine.store, row.id, change, reports)
 
 
-def _new_id(now: float) -> str:
+def new_id(now: float) -> str:
+    """Return the id of a run that begins now."""
     return f"{time.strftime('%y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"

@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.export import export_run
+from flowcraft.cli.fork import fork_run
 from flowcraft.cli.graph import graph
 from flowcraft.cli.logs import show_logs
 from flowcraft.cli.models import models
@@ -50,6 +51,7 @@ def build() -> typer.Typer:
     runs.command("export")(export_run)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
+    runs.command("fork")(fork_run)
     app.add_typer(runs, name="runs")
     app.command()(version)
     app.callback()(_options)

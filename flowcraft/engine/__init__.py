@@ -1,6 +1,7 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
 from flowcraft.engine.finale import PREFIX as FINALLY
+from flowcraft.engine.fork import Fork
 from flowcraft.engine.ground import is_judge, stage_of
 from flowcraft.engine.job import Job, Spent, StageReport
 from flowcraft.engine.ports import (
@@ -18,15 +19,18 @@ from flowcraft.engine.ports import (
     SegmentStart,
     StateChange,
 )
+from flowcraft.engine.reuse import Before, taken_from
 from flowcraft.engine.run import Engine, OnWait
 
 __all__ = [
     "ENDED",
     "FINALLY",
     "AttemptRow",
+    "Before",
     "Case",
     "Engine",
     "EventRow",
+    "Fork",
     "Job",
     "Models",
     "NewRun",
@@ -42,4 +46,5 @@ __all__ = [
     "StateChange",
     "is_judge",
     "stage_of",
+    "taken_from",
 ]

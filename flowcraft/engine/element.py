@@ -16,8 +16,9 @@ from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame
 from flowcraft.engine.pieces import Kept
 from flowcraft.engine.ports import Piece
-from flowcraft.engine.reuse import Wanted
+from flowcraft.engine.reuse import SET_BY_HAND, Wanted
 from flowcraft.engine.tries import Exhausted, Tried, Tries
+from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import Group, Prompt, Stage, Uses
@@ -52,7 +53,20 @@ class Element:
         """Record that the stage, or an element of it, is skipped."""
         if self.book.known(path) is None and self.stage.when is not None:
             reason = self.book.kept(path, {"reason": f"when: {self.stage.when.text}"})
-            await self.book.record(path, "", reason, state="skipped")
+            before = self.ground.job.before
+            origin = before.origin if before is not None and path in before.skipped else ""
+            await self.book.done(Wanted(path=path, what=""), reason, state="skipped", origin=origin)
+
+    async def give(self, path: str, value: Any) -> Any:
+        """Return the stage's output as somebody set it; it is recorded, and nothing is carried out."""
+        wanted = Wanted(path=path, what=digest("set", value), asks={"set": value})
+        piece = self.book.known(path)
+        if piece is not None:
+            self.book.check(piece, wanted)
+            return json.loads(piece.result)
+        given = await self.book.done(wanted, self.book.kept(path, value), origin=SET_BY_HAND)
+        self.ground.taken.setdefault(path, set()).add(SET_BY_HAND)
+        return given
 
     async def carry(self, path: str, scope: Scope) -> tuple[Any, str]:
         """Return the value of one element, or None and the error that ``on_error: continue`` let pass."""
@@ -81,7 +95,8 @@ class Element:
             if not is_failure(error):
                 raise
             return await self._failed(unit, error, piece, time.monotonic() - begun)
-        return await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun), ""
+        origin = self.ground.origin(path) if self._is_container else ""
+        return await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun, origin=origin), ""
 
     @property
     def _is_container(self) -> bool:

@@ -13,7 +13,8 @@ from flowcraft.attempts import Attempt
 from flowcraft.engine.job import Frame, Job, Spent, Stopped
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook, Sources
-from flowcraft.engine.ports import AttemptRow, EventRow, Quality, RunStore, SegmentStart
+from flowcraft.engine.ports import AttemptRow, EventRow, Piece, Quality, RunStore, SegmentStart
+from flowcraft.engine.reuse import around, source_of
 from flowcraft.engine.sources import code_digest
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.tooling import Bench
@@ -57,7 +58,8 @@ class Ground(ABC):
         self.job = job
         self.run_row = start.run
         self.threads = desk.threads
-        sources = Sources(reuse=job.reuse, asked=lambda path: desk.store.asked(start.run.id, path))
+        self.taken: dict[str, set[str]] = {}
+        sources = Sources(reuse=job.reuse, took=self.took, asked=lambda path: desk.store.asked(start.run.id, path))
         self.book = PieceBook((start.run.id, start.run.epoch), start.pieces, desk.writer, job.redactor, sources)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.bench = Bench(job, desk.threads)
@@ -171,6 +173,47 @@ class Ground(ABC):
         if chain is None:
             chain = self._chains[key] = self.job.models.llm(*key)
         return chain
+
+    def took(self, piece: Piece) -> None:
+        """Take note of a piece that was not done here, and of the model that answered there."""
+        stage = stage_of(piece.path)
+        for path in {stage_of(path) for path in around(stage)}:
+            self.taken.setdefault(path, set()).add(piece.origin.partition(":")[0])
+        before = self.job.before
+        found = before.answered.get(source_of(piece.origin, piece.path)) if before is not None else None
+        if found is None or before is None or self.chosen(stage) == found[0]:
+            return
+        self._choose(piece.path, found[0])
+        decided = {"reused": {"reason": f"in run {before.run}"}}
+        self.emit(AnswerChosen, stage=stage, path=piece.path, model=found[0], provider=found[1], decided=decided)
+
+    def origin(self, path: str) -> str:
+        """Return where all that lies in the container at ``path`` was taken from; empty where some of it was done here."""
+        return self.job.before.origin if self.job.before is not None and not self.book.anew(path) else ""
+
+    def untouched(self, frame: Frame, stage: Stage) -> bool:
+        """Say whether nothing in front of a stage ran again: what people decided there still holds."""
+        before = self.job.before
+        if before is None or not before.same_inputs:
+            return before is None
+        front: dict[str, None] = dict.fromkeys(stage.depends)
+        waiting = list(front)
+        while waiting:
+            name = waiting.pop()
+            if self.book.anew(f"{frame.prefix}{name}"):
+                return False
+            new = [other for other in frame.stages[name].depends if other not in front]
+            front.update(dict.fromkeys(new))
+            waiting += new
+        if frame.parent is None:
+            return True
+        holder, owner = frame.prefix[:-1], frame.parent
+        holds = owner.stages.get(stage_of(holder).removeprefix(owner.prefix))
+        return not self._earlier_tries(holder) and (holds is None or self.untouched(owner, holds))
+
+    def _earlier_tries(self, holder: str) -> bool:
+        element, mark, number = holder.partition("~")[0].rpartition("#")
+        return bool(mark) and number.isdigit() and any(self.book.anew(f"{element}#{n}") for n in range(1, int(number)))
 
     async def may_start(self) -> None:
         """Return if new work may start; after a pause of the process, look first who owns the run."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowcraft.attempts import Attempt
 from flowcraft.engine.ports import Models
-from flowcraft.engine.reuse import Reuse
+from flowcraft.engine.reuse import Before, Reuse
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
 from flowcraft.plugin.tools import Tool
@@ -20,7 +20,7 @@ from flowcraft.workflow.schema import Stage, Workflow
 class Job:
     """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read.
 
-    ``reuse`` knows work that other runs have finished already.
+    ``reuse`` knows work that other runs have finished already; of a fork, ``before`` tells of the run it was made of.
     """
 
     workflow: Workflow
@@ -33,6 +33,7 @@ class Job:
     folder: str = ""
     date: str = ""
     reuse: Reuse | None = None
+    before: Before | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +41,8 @@ class StageReport:
     """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``.
 
     ``judge`` is what the stage's judge said of the try that counts, with ``each`` a list; ``tries`` the most that an element
-    took. ``chosen`` is the model whose answer counted last, where the attempts do not tell.
+    took. ``chosen`` is the model whose answer counted last, where the attempts do not tell. ``origin`` says from where all of
+    it was taken, as that of a piece.
     """
 
     state: str = "waiting"
@@ -50,6 +52,7 @@ class StageReport:
     tries: int = 0
     elements: int | None = None
     chosen: str | None = None
+    origin: str = ""
     begun: float | None = None
     seconds: float = 0.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowcraft.engine.asked import asked_text, difference
 from flowcraft.engine.ports import AttemptRow, EventRow, Piece, PieceState, Write
-from flowcraft.engine.reuse import Reuse, Wanted
+from flowcraft.engine.reuse import SET_BY_HAND, Reuse, Wanted, around
 from flowcraft.engine.values import digest, json_text, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunDiverged
@@ -29,10 +29,12 @@ class Kept:
 class Sources:
     """Where else than among a run's own pieces something of them is found.
 
-    ``reuse`` knows other runs' work; ``asked(path)`` reads what a piece of this run asked for, which is not kept in memory.
+    ``reuse`` knows other runs' work, ``took`` is told of each piece that was taken over. ``asked(path)`` reads what a piece of
+    this run asked for, which is not kept in memory.
     """
 
     reuse: Reuse | None = None
+    took: Callable[[Piece], None] = lambda piece: None
     asked: Callable[[str], str] = lambda path: ""
 
 
@@ -50,6 +52,9 @@ class PieceBook:
         self._known = dict(known)
         self._writer = writer
         self._sources = sources
+        self._anew: set[str] = set()
+        for piece in known.values() if sources.reuse is not None else ():
+            self._note(piece)
 
     def known(self, path: str) -> Piece | None:
         """Return what is recorded at ``path``."""
@@ -74,7 +79,16 @@ class PieceBook:
             return None
         piece = replace(found, path=wanted.path, what=wanted.what, code=wanted.code, asked="")
         await self._save(piece, wanted.asks)
+        self._sources.took(piece)
         return piece
+
+    def anew(self, path: str) -> bool:
+        """Say whether this run did something itself at ``path`` or below it; asked only where it reuses other runs' work."""
+        return path in self._anew
+
+    def _note(self, piece: Piece) -> None:
+        if self._sources.reuse is not None and (not piece.origin or piece.origin == SET_BY_HAND):
+            self._anew.update(around(piece.path))
 
     def check(self, piece: Piece, wanted: Wanted) -> None:
         """Raise RunDiverged unless ``wanted`` is what was recorded."""
@@ -117,6 +131,7 @@ class PieceBook:
         written = replace(piece, asked=self._asked(asks)) if asks else piece
         await self._writer.save(Write(run=self.run, epoch=self.epoch, pieces=(written,)))
         self._known[piece.path] = piece
+        self._note(piece)
 
     def _asked(self, asks: Mapping[str, Any]) -> str:
         return asked_text(self.redactor.value(asks)) if asks else ""
@@ -154,6 +169,8 @@ class StagePieces:
             what=digest(f"{self._suffix}/{part}", what),
             code=self._code,
             asks=what if isinstance(what, dict) else {"what": what},
+            here=True,
+            part_of=self._path,
         )
         known = await self._book.recorded(wanted)
         if known is not None and known.state == "done":

@@ -16,7 +16,7 @@ from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Approve, Group, Plugin, Prompt, Run, Shell, Stage, Uses
+from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Shell, Stage, Uses
 from flowcraft.workflow.stage_settings import completed_params, params_mistakes
 from flowcraft.workflow.template import Template, inserted, render_value
 
@@ -85,9 +85,6 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
     return asks
 
 
-def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None) -> Any:
-    body = stage.body
-    if isinstance(body, Prompt):
 def rendered_params(stage: Stage, scope: Scope) -> Mapping[str, Any]:
     """Return the params of a stage, what comes as a whole over what is written. Raises ExpressionError."""
     params = render_value(stage.params, scope) if stage.params else {}
@@ -97,6 +94,9 @@ def rendered_params(stage: Stage, scope: Scope) -> Mapping[str, Any]:
     return completed_params(given, params) if given else params
 
 
+def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], latest: Latest | None) -> Any:
+    body = stage.body
+    if isinstance(body, Prompt):
         return replace(_prompt(stage.name, body, scope, latest), attach=attached(stage, body.attach, scope))
     if isinstance(body, Group):
         return GroupAsk(stages=body.stages, names=scope)

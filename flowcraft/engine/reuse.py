@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,12 +12,18 @@ from flowcraft.engine.ports import Piece
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A bit of work that this run has to do: its path, the two parts of its hash, and what people may read of ``what``."""
+    """A bit of work that this run has to do: its path, the two parts of its hash, and what people may read of ``what``.
+
+    ``here`` says that only what was done at the very same path counts. ``part_of`` is the path of the go of a body that it is
+    a part of, empty for what is no part.
+    """
 
     path: str
     what: str
     code: str = ""
     asks: Mapping[str, Any] = field(default_factory=dict)
+    here: bool = False
+    part_of: str = ""
 
 
 class Reuse(Protocol):
@@ -30,3 +37,51 @@ class Reuse(Protocol):
         ours is raised is the error of the stage.
         """
         ...
+
+
+SET_BY_HAND = "set"
+"""The origin of an output that somebody set in place of what its stage would give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a fork knows of the run it was made of, besides its pieces.
+
+    ``answered`` holds model and provider whose answer counted, ``skipped`` what was skipped, both by path. ``given`` are
+    outputs that were set by hand, by the names of stages. ``same_inputs`` says that both runs were given the same.
+    """
+
+    run: str
+    answered: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    skipped: frozenset[str] = frozenset()
+    given: Mapping[str, Any] = field(default_factory=dict)
+    same_inputs: bool = True
+
+    @property
+    def origin(self) -> str:
+        """Where what stands at the same path comes from."""
+        return f"fork:{self.run}"
+
+
+def source_of(origin: str, path: str) -> str:
+    """Return the path that a piece at ``path`` had where it was done: ``fork:RUN``, or ``fork:RUN:PATH`` of another one."""
+    return origin.split(":", 2)[2] if origin.count(":") > 1 else path
+
+
+def taken_from(origin: str) -> str:
+    """Return the run whose work a piece is; empty where it was done in its own."""
+    return origin.split(":", 2)[1] if ":" in origin else ""
+
+
+_PLACES = re.compile(r"\[\d+\]|[#~]\d+")
+_ENDS = re.compile(r"[/#~\[]")
+
+
+def plain_path(path: str) -> str:
+    """Return a path without elements, tries and goes: ``report#2/draft~1`` is a piece of ``report/draft``."""
+    return _PLACES.sub("", path)
+
+
+def around(path: str) -> list[str]:
+    """Return ``path`` and all that it lies in: stages, their elements, tries and goes."""
+    return [path, *(path[: mark.start()] for mark in _ENDS.finditer(path))]

@@ -101,6 +101,13 @@ class Engine:
         on_wait(process)
         return watch(self.store, process.id, pause=given_up.wait).dead and not given_up.is_set()
 
+    def may_live(self, row: RunRow) -> bool:
+        """Say whether somebody carries a run out, as far as that shows at once."""
+        if row.id in self._segments:
+            return True
+        process = self.store.process(row.owner) if row.owner and row.state == "running" else None
+        return process is not None and not is_gone(process)
+
     async def carry(self, job: Job, start: SegmentStart) -> tuple[StateChange, Mapping[str, StageReport]]:
         """Carry a segment out until the run ends; return how it and its stages ended."""
         segment = Segment(self.desk, job, start)

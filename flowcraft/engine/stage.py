@@ -12,6 +12,7 @@ from flowcraft.engine.failures import is_failure
 from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame, StageReport, Stopped
 from flowcraft.engine.rendering import parallel
+from flowcraft.engine.reuse import SET_BY_HAND, plain_path
 from flowcraft.errors import BudgetExceeded, StageFailed
 from flowcraft.events import ElementFinished, StageFinished, StageStarted
 from flowcraft.workflow.expressions import Expression, ExpressionError
@@ -65,6 +66,9 @@ class StageRunner:
     async def _carry(self) -> tuple[Any, str, str]:
         stage = self.stage
         self.element.goes.prepare()
+        before = self.ground.job.before
+        if before is not None and (name := plain_path(self.path)) in before.given:
+            return await self.element.give(self.path, before.given[name]), "done", ""
         scope = self.ground.scope(self.frame, stage)
         if stage.when is not None and not stage.when_per_element and not self.element.holds(scope):
             await self.element.skip(self.path)
@@ -175,16 +179,31 @@ class StageRunner:
         report.state, report.error = state, reason if state == "failed" else report.error
         report.chosen = self.ground.chosen(self.path)
         report.seconds = time.monotonic() - (report.begun or time.monotonic())
-        shown = "reused" if state == "done" and not self._started else state
+        shown, kinds = state, self.ground.taken.get(self.path, set())
+        if state == "done" and (not self._started or (kinds and not self.ground.book.anew(self.path))):
+            shown = "cached" if kinds == {"cache"} else "reused"
+            reason = self._origin(kinds)
         self.ground.emit(
             StageFinished,
-            keep=self._started or state != "done",
+            keep=self._started or state != "done" or bool(kinds),
             stage=self.path,
             state=shown,
             reason=reason,
             seconds=report.seconds,
             errors=len(report.errors),
         )
+
+    def _origin(self, kinds: set[str]) -> str:
+        """Return from where the stage was taken, in words; nothing where this run had done it before."""
+        if SET_BY_HAND in kinds:
+            self.report.origin = SET_BY_HAND
+            return "set by hand"
+        before = self.ground.job.before
+        if before is not None and "fork" in kinds:
+            self.report.origin = before.origin
+            return f"from run {before.run}"
+        self.report.origin = "cache" if kinds else ""
+        return ""
 
 
 def _kind(value: Any) -> str:

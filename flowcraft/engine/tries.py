@@ -115,7 +115,8 @@ class Tries:
         await self.goes.ground.may_start()
         begun = time.monotonic()
         kept = await self.goes.finish(unit, piece, deadline)
-        await self.book.done(self.goes.told_of(unit), kept, seconds=time.monotonic() - begun)
+        origin = self.goes.ground.origin(path) if self.goes.container else ""
+        await self.book.done(self.goes.told_of(unit), kept, seconds=time.monotonic() - begun, origin=origin)
         return unit, kept
 
     async def _judged(

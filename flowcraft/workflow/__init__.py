@@ -3,7 +3,7 @@
 from flowcraft.workflow.check import check_workflow, environment_names, mentions_run, plugin_tools
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.facts import Facts
-from flowcraft.workflow.inputs import bind_inputs, parse_inputs
+from flowcraft.workflow.inputs import bind_inputs, parse_inputs, parse_written
 from flowcraft.workflow.json_schema import workflow_schema
 from flowcraft.workflow.loader import load_workflow
 from flowcraft.workflow.schema import Input, Prompt, Stage, Workflow
@@ -32,6 +32,7 @@ __all__ = [
     "load_workflow",
     "mentions_run",
     "parse_inputs",
+    "parse_written",
     "plugin_tools",
     "render_value",
     "workflow_schema",

@@ -207,3 +207,11 @@ def _json(text: str) -> Any:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
+
+
+def parse_written(kind: Type, text: str, stdin: TextIO | None = None) -> Any:
+    """Return the value of a type as a command line writes it, like that of an input: ``@path`` reads a file, ``@-`` ``stdin``.
+
+    Raises ValueError where the text says none.
+    """
+    return _value(kind, [_text(text, stdin)])

@@ -171,8 +171,9 @@ class Stage:
     mentions_run: bool = False
     position: Position = field(default_factory=Position, compare=False)
 
-
     params_from: Template | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
     """A workflow, checked as far as one file can be checked alone.

@@ -67,7 +67,7 @@ async def test_a_command_waits_for_what_it_started_itself_and_for_nothing_else(p
 
 
 async def test_an_error_names_the_line_of_the_command(project):
-    told = await error(project, "stages: {a: {shell: \"true\\nno_such_command_here\"}}")
+    told = await error(project, 'stages: {a: {shell: "true\\nno_such_command_here"}}')
 
     assert "line 2" in told
 
