@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowcraft.drawing.drawing import INPUTS, OUTPUTS, Block, Box, Drawing, Line, RunTold, Told
 from flowcraft.drawing.words import limit, one_line
-from flowcraft.workflow import Prompt, Stage, Template, Workflow
+from flowcraft.workflow import Input, Prompt, Stage, Template, Workflow
 from flowcraft.workflow.expressions import Expression
 from flowcraft.workflow.schema import Group, Uses
 
@@ -65,6 +66,10 @@ class _Artist:
     def box(self, workflow: Workflow, stage: Stage, prefix: str, around: tuple[str, ...]) -> Box:
         """Return a stage's box, with what is in it."""
         found = f"{prefix}{stage.name}"
+        inside = self.inside(workflow, stage, f"{found}/", around)
+        told = None if self.told is None else self.told.get(found, Told())
+        if told is not None and inside is not None:
+            told = dataclasses.replace(told, model="")  # that of whichever stage in it was asked last
         return Box(
             id=found,
             name=stage.name,
@@ -72,8 +77,8 @@ class _Artist:
             what=_what(stage),
             notes=tuple(one_line(note, 120) for note in _notes(stage)),
             many=stage.each is not None,
-            inside=self.inside(workflow, stage, f"{found}/", around),
-            told=None if self.told is None else self.told.get(found, Told()),
+            inside=inside,
+            told=told,
         )
 
     def inside(self, workflow: Workflow, stage: Stage, prefix: str, around: tuple[str, ...]) -> Block | None:
@@ -91,16 +96,23 @@ class _Artist:
         """Return the stages with the inputs before and the outputs behind them."""
         boxes, lines = list(stages.boxes), list(stages.lines)
         if workflow.inputs:
-            told = tuple(
-                one_line(f"{name}: {known.type.text}{'' if known.required else ' (optional)'}", 60)
-                for name, known in workflow.inputs.items()
-            )
+            told = tuple(_input(known) for known in workflow.inputs.values())
             boxes.insert(0, Box(id=INPUTS, name="inputs", kind="inputs", notes=told))
             lines = [*_from_inputs(workflow.stages), *lines]
         names, sources = _outputs(workflow)
         boxes.append(Box(id=OUTPUTS, name="outputs", kind="outputs", notes=names))
         lines += [Line(source=name, target=OUTPUTS) for name in sources]
         return Block(boxes=tuple(boxes), lines=tuple(lines))
+
+
+def _input(known: Input) -> str:
+    """Return an input as it is told: its name, its type, what it is where it is not given."""
+    default = " (optional)"
+    if known.required:
+        default = ""
+    elif known.default is not None:
+        default = f" = {known.default if isinstance(known.default, str) else json.dumps(known.default, ensure_ascii=False)}"
+    return one_line(f"{known.name}: {known.type.text}{default}", 60)
 
 
 def _from_inputs(stages: Mapping[str, Stage]) -> list[Line]:
@@ -172,7 +184,7 @@ def names_in(value: Any) -> set[str]:
 def _what(stage: Stage) -> str:
     """Return the beginning of what a stage does, in the words of the file."""
     body = stage.body
-    for name in ("target", "command", "path", stage.key):
+    for name in ("target", "command", "path", "question", stage.key):
         written = getattr(body, name, None)
         if isinstance(written, Template):
             written = written.source
@@ -194,7 +206,7 @@ def _notes(stage: Stage) -> Iterator[str]:
     if stage.retry.max:
         yield f"retry {stage.retry.max}"
     if stage.timeout is not None and stage.key == "approve":
-        yield f"for {_plain(stage.timeout, limit)}"
+        yield f"waits {_plain(stage.timeout, limit)} at most"
     if stage.on_error == "continue":
         yield "on error: continue"
     cache = getattr(stage, "cache", None)
@@ -214,8 +226,8 @@ def _quality(stage: Stage) -> Iterator[str]:
     if isinstance(stage.body, Prompt) and stage.body.tools:
         yield "tools " + ", ".join(tool.written for tool in stage.body.tools)
     choices = getattr(stage.body, "choices", None)
-    if choices:
-        yield "choices " + ", ".join(map(str, choices))
+    if choices and not getattr(stage.body, "rejects", False):  # its own, not those that every approval has
+        yield "choices " + ", ".join(choices)
 
 
 def _plain(value: Any, shown: Callable[[Any], str] = str) -> str:

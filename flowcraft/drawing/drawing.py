@@ -46,7 +46,7 @@ class Told:
         if self.calls:
             found.append(f"{self.calls} call{'s' * (self.calls != 1)}")
             found.append(f"{self.tokens} tokens")
-        if self.usd is not None:
+        if self.usd:
             found.append(money(self.usd))
         if self.model:
             found.append(self.model)

@@ -142,6 +142,8 @@ class _Writer:
 
     def block(self, block: Block, margin: TextLine) -> Iterator[TextLine]:
         """Yield the lines of stages that stand together, step by step."""
+        if sum(cells(span.text) for span in margin) > self.width // 2:  # so deep that the frames around are only told of
+            margin = (Span(f"{self.signs.more} ", "dim"), *margin[-1:])
         steps = steps_of(block)
         name = min(max((cells(box.name) for box in block.boxes), default=0), _LONGEST_NAME)
         kind = max((cells(box.kind) for box in block.boxes), default=0)

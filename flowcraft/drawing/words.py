@@ -68,7 +68,7 @@ def clock(seconds: float) -> str:
 def limit(seconds: float) -> str:
     """Return a duration as the language writes it: 500ms, 30s, 5m, 24h, 7d."""
     for unit, worth in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        if seconds >= worth and seconds % worth == 0:
+        if seconds >= worth and seconds % worth == 0 and (unit != "d" or seconds >= 3 * worth):
             return f"{seconds // worth:g}{unit}"
     return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
 

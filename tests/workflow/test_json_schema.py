@@ -149,9 +149,9 @@ def test_editors_find_only_what_draft_7_knows():
 @pytest.mark.parametrize(
     "text",
     [
-        "{flowcraft: 1, stages: {a: {prompt: hello}}, x-own: 3}",
+        "{flowcraft: 1, stages: {a: {prompt: hello}}, x-own: 3, env: [A]}",
         "{flowcraft: 1, inputs: {a: '[string] = []', b: {c: [integer]}}, types: {T: x | y}, stages: {s: {prompt: hi}}}",
-        "{flowcraft: 1, budget: {usd: 1, time: 2h}, env: [A], defaults: {retry: {max: 1, backoff: 1s}}, stages: {s: {prompt: hi}}}",
+        "{flowcraft: 1, budget: {usd: 1, time: 2h}, defaults: {retry: {max: 1, backoff: 1s}}, stages: {s: {prompt: hi}}}",
         "{flowcraft: 1, stages: {a: {run: 'a.b:c', with: {x: [1]}, output: {x: string}, when: true, each: [1], parallel: 2}}}",
         "{flowcraft: 1, stages: {a: {uses: x.yaml, with: {}, needs: [b], timeout: '${{ inputs.x }}', on_error: continue}}}",
         "{flowcraft: 1, stages: {a: {prompt: {file: p.md}, system: x, params: {seed: 1}, output: {schema: {type: object}}}}}",
