@@ -37,6 +37,17 @@ class Workflows:
             raise WorkflowError(problems=problems)
         return workflow
 
+    def read(self, path: str | Path, *, model: str | None = None) -> Workflow:
+        """Return the checked workflow of a file that is not run now; raise WorkflowError with every problem of it at once.
+
+        What only this machine lacks is none.
+        """
+        workflow = load_workflow(path, bodies=self.plugins.bodies())
+        problems = [problem for problem in self.check(workflow, model=model) if not problem.warning]
+        if problems:
+            raise WorkflowError(problems=problems)
+        return workflow
+
     def check(self, workflow: Workflow, *, starting: bool = False, model: str | None = None) -> list[Problem]:
         """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
 

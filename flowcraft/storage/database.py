@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -74,6 +75,13 @@ class Database:
                 raise
             finally:
                 cursor.close()
+
+    def readable(self) -> bool:
+        """Say whether there is a database of this version's schema to read from; nothing is created for that."""
+        if not Path(self.dialect.path).is_file():
+            return False
+        with self.read() as connection:
+            return self._is_current(connection)
 
     def close(self) -> None:
         """Close every connection. A later use opens the database again."""
