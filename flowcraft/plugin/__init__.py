@@ -18,7 +18,7 @@ from flowcraft.errors import (
     QuotaExhausted,
     RateLimited,
 )
-from flowcraft.plugin.agents import AgentRunner
+from flowcraft.plugin.agents import Agent, AgentCrew, AgentRunner, AgentTask
 from flowcraft.plugin.capabilities import CAPABILITY_NAMES, Capabilities, ModelInfo, Price
 from flowcraft.plugin.chat import (
     AudioDelta,
@@ -72,7 +72,10 @@ from flowcraft.plugin.wire import content_hash, from_json, to_json
 __all__ = [
     "CAPABILITY_NAMES",
     "LLM",
+    "Agent",
+    "AgentCrew",
     "AgentRunner",
+    "AgentTask",
     "Attempt",
     "Audio",
     "AudioDelta",
