@@ -15,7 +15,7 @@ class RunResult:
     """How a run ended. ``usd`` is None where no price is known; ``offline`` says that the built-in model answered.
 
     ``instead`` says that it answered although a real model was in the chain. ``stages`` holds, by name, state, error,
-    errors, tries, model, tokens, usd and seconds.
+    errors, tries, model, tokens, usd, seconds and origin (``fork:RUN``, ``cache`` or ``set``: it was not carried out here).
     """
 
     run: str
@@ -45,17 +45,21 @@ def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[s
         state=change.state,
         outputs=change.outputs,
         stages={
-            name: {**report.data(), "seconds": round(report.seconds, 3), **bill.of(name, report.chosen)}
+            name: {**_told(report), **bill.of(name, report.chosen)}
             for name, report in reports.items()
         },
         seconds=change.seconds,
         calls=totals.calls if totals else 0,
         tokens=totals.tokens if totals else 0,
         usd=totals.usd if totals else None,
-        offline=bill.offline,
+        offline=bill.offline or change.offline,
         instead=bill.instead,
         error=change.error,
     )
+
+
+def _told(report: StageReport) -> dict[str, Any]:
+    return {**report.data(), "seconds": round(report.seconds, 3), "origin": report.origin or None}
 
 
 def _stage_of(path: str) -> str:
