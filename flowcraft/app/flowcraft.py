@@ -11,10 +11,12 @@ from typing import Any, Self
 
 from flowcraft.app.forks import Changes, Forks
 from flowcraft.app.recordings import export_run
+from flowcraft.app.forecasts import Forecasts
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import Engine, OnWait, RunRow
+from flowcraft.engine.forecast import Forecast
 from flowcraft.errors import Problem
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain
@@ -102,6 +104,16 @@ class FlowCraft:
         ``model`` stands in for every model.
         """
         return self.workflows.check(workflow, starting=starting, model=model)
+
+    def plan(
+        self, workflow: Workflow | str | Path, inputs: Mapping[str, Any] | None = None, *, model: str | None = None
+    ) -> Forecast:
+        """Return what a run is going to take: calls, tokens, money, time. Runs nothing, spends nothing, writes nothing.
+
+        It rests on earlier runs, else on what models are known for, else on defaults, which it names. Without ``inputs`` it
+        tells what can be told.
+        """
+        return Forecasts(self.workflows, self.settings.storage).plan(workflow, inputs, model=model)
 
     async def run(
         self,

@@ -22,6 +22,7 @@ from flowcraft.cli.logs import show_logs
 from flowcraft.cli.models import models
 from flowcraft.cli.models_test import try_models
 from flowcraft.cli.options import open_flowcraft
+from flowcraft.cli.plan import plan
 from flowcraft.cli.plugins import plugins
 from flowcraft.cli.run import run as run_command
 from flowcraft.cli.runs import runs
@@ -42,6 +43,7 @@ def build() -> typer.Typer:
     )
     app.command()(run_command)
     app.command()(validate)
+    app.command()(plan)
     app.command()(graph)
     app.command()(schema)
     app.command()(settings)
