@@ -180,7 +180,7 @@ class _Writer:
             yield (*head, kind, rows[0]) if rows else (*head, kind)
             rest = rows[1:]
         else:
-            indent = min(taken + 4, self.width // 2)
+            indent = taken + 4
             yield _fitting((*head, kind), self.width)
             rest = self.rows(told, self.width - indent)
         framed = box.inside is not None
