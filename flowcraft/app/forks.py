@@ -136,13 +136,15 @@ def parse_changes(
     optional = {name: replace(known, required=False) for name, known in workflow.inputs.items()}  # the run has the others
     given = parse_inputs(replace(workflow, inputs=optional), inputs, stdin=stdin)
     found: dict[str, Any] = {}
+    seen: set[str] = set()
     problems: list[Problem] = []
     for written in outputs:
         name, sign, text = written.partition("=")
-        if not sign or name in found:
+        if not sign or name in seen:
             told = "is set twice" if sign else "says no value"
             problems.append(Problem(message=f"--set: '{name}' {told}", hint="write --set stage=value, or stage=@file"))
             continue
+        seen.add(name)
         try:
             found[name] = parse_written(named_stage(workflow, name)[1].value, text, stdin)
         except ValueError as error:
