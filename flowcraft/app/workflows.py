@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from flowcraft.manager import LLMManager
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.source import did_you_mean
 from flowcraft.tools import can_serve, function_tool
-from flowcraft.workflow import Facts, Workflow, check_start, check_workflow, environment_names, load_workflow
+from flowcraft.workflow import Facts, Workflow, bind_inputs, check_start, check_workflow, environment_names, load_workflow
 
 
 class Workflows:
@@ -31,22 +32,15 @@ class Workflows:
 
         ``model`` stands in for every model, as in ``run``.
         """
-        workflow = load_workflow(path, bodies=self.plugins.bodies())
-        problems = [problem for problem in self.check(workflow, starting=True, model=model) if not problem.warning]
-        if problems:
-            raise WorkflowError(problems=problems)
-        return workflow
+        check = functools.partial(self.check, starting=True, model=model)
+        return load_workflow(path, bodies=self.plugins.bodies(), check=check)
 
     def read(self, path: str | Path, *, model: str | None = None) -> Workflow:
         """Return the checked workflow of a file that is not run now; raise WorkflowError with every problem of it at once.
 
         What only this machine lacks is none.
         """
-        workflow = load_workflow(path, bodies=self.plugins.bodies())
-        problems = [problem for problem in self.check(workflow, model=model) if not problem.warning]
-        if problems:
-            raise WorkflowError(problems=problems)
-        return workflow
+        return load_workflow(path, bodies=self.plugins.bodies(), check=functools.partial(self.check, model=model))
 
     def check(self, workflow: Workflow, *, starting: bool = False, model: str | None = None) -> list[Problem]:
         """Return what is wrong or doubtful about a workflow with these settings, plugins and environment.
@@ -96,6 +90,11 @@ class Workflows:
     def settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None = None) -> list[Problem]:
         """Return what these inputs make wrong or doubtful: settings of stages, what is attached, what models can do."""
         return check_start(workflow, inputs, self._facts(workflow, True, model))
+
+    def warnings(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None = None) -> list[Problem]:
+        """Return what is doubtful about a workflow, and about these inputs to it."""
+        found = [*self.check(workflow, model=model), *self.settled(workflow, bind_inputs(workflow, inputs), model)]
+        return [problem for problem in dict.fromkeys(found) if problem.warning]
 
     def check_settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> None:
         """Raise WorkflowError where inputs make stages wrong, or where functions do not take what they are given.

@@ -44,9 +44,9 @@ def run(
 
     flow = open_flowcraft(settings)
     workflow = flow.load(file, model=model)
-    if not as_json:
-        print_problems(problem for problem in flow.check(workflow, model=model) if problem.warning)
     values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
+    if not as_json:
+        print_problems(flow.workflows.warnings(workflow, values, model))
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:

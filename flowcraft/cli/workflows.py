@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from flowcraft.cli.console import print_json, print_problems, stdout
+from flowcraft.cli.console import print_json, print_problems, stdout, write_file
 from flowcraft.cli.exits import WRONG
 from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
 
@@ -26,7 +26,7 @@ def validate(
 
     flow = open_flowcraft(settings)
     try:
-        workflow = load_workflow(file, bodies=flow.plugins.bodies())
+        workflow = load_workflow(file, bodies=flow.plugins.bodies(), check=flow.check)
         problems = flow.check(workflow)
     except WorkflowError as error:
         problems = list(error.problems)
@@ -53,4 +53,4 @@ def schema(
     if out is None:
         print_json(found)
     else:
-        out.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_file(out, json.dumps(found, ensure_ascii=False, indent=2) + "\n")

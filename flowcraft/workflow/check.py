@@ -62,9 +62,10 @@ def every_part(workflow: Workflow) -> list[Workflow]:
     parts, seen = [workflow], {id(workflow)}
     for part in parts:
         for stage in part.every_stage:
-            if isinstance(stage.body, Uses) and id(stage.body.workflow) not in seen:
-                seen.add(id(stage.body.workflow))
-                parts.append(stage.body.workflow)
+            used: Workflow | None = stage.body.workflow if isinstance(stage.body, Uses) else None
+            if used is not None and id(used) not in seen:  # a file that could not be read is missing where it is used
+                seen.add(id(used))
+                parts.append(used)
     return parts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -12,13 +12,14 @@ from typing import Any
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
+from flowcraft.workflow.approvals import Askers, answer_type
 from flowcraft.workflow.commands import SHELL_RESULT
 from flowcraft.workflow.drafts import Block, Draft, blocks_of, finished
 from flowcraft.workflow.files import Files, UnreadableFile
 from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
 from flowcraft.workflow.reading import Path, Reading, TooManyProblems
 from flowcraft.workflow.references import References
-from flowcraft.workflow.schema import Body, Input, Prompt, Shell, Stage, Value, Workflow
+from flowcraft.workflow.schema import Approve, Body, Input, Prompt, Shell, Stage, Value, Workflow
 from flowcraft.workflow.signatures import Modules, NotFound, Signature
 from flowcraft.workflow.stages import StageReader, beside
 from flowcraft.workflow.types import ANY, STRING, Fields, ListOf, Type
@@ -32,11 +33,13 @@ def load_workflow(
     *,
     files: Mapping[str, str] | None = None,
     bodies: Mapping[str, type[StageBody]] = _NO_BODIES,
+    check: Callable[[Workflow], Iterable[Problem]] = lambda workflow: (),
 ) -> Workflow:
     """Read a workflow file and all that it uses. None of the user's code is run.
 
     ``files`` is the snapshot of a run, text by absolute path, which is read instead of the disk; ``bodies`` are those of
-    plugins. Raises WorkflowError with every problem at once, in the order of the file.
+    plugins. Raises WorkflowError with every problem at once, in the order of the file; ``check`` adds its own problems (but no
+    warnings) to those of the file, as far as that could be read.
     """
     library = _Library(Files(files), bodies)
     absolute = os.path.abspath(path)
@@ -45,9 +48,14 @@ def load_workflow(
     except UnreadableFile as error:
         message = str(error).replace(absolute, FilePath(absolute).name)
         raise WorkflowError(problems=[Problem(message=message, hint=error.hint, file=os.fspath(path))]) from None
-    if library.problems:
-        raise WorkflowError(problems=_in_order(library.problems, os.fspath(path)))
-    return library.finished(absolute)
+    found = list(library.askers.all())
+    library.problems += [problem for problem in found if not problem.warning]
+    library.warnings += [problem for problem in found if problem.warning]
+    workflow = library.finished(absolute)
+    found = [problem for problem in check(workflow) if not problem.warning] if workflow is not None else []
+    if library.problems or found or workflow is None:
+        raise WorkflowError(problems=_in_order([*library.problems, *found], os.fspath(path)))
+    return workflow
 
 
 def _in_order(problems: list[Problem], main: str) -> list[Problem]:
@@ -63,6 +71,8 @@ class _Library:
         self.files = files
         self.bodies = bodies
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.askers = Askers()
         self.inputs: dict[str, Mapping[str, Input]] = {}
         self.ending: set[str] = set()
         self.results: dict[str, Type] = {}
@@ -74,7 +84,7 @@ class _Library:
         """Read the file at ``absolute``, if it is new; ``around`` are the files that led here."""
         if absolute in self._open or absolute in self._workflows:
             return
-        raw = self.files.raw(absolute)
+        raw = self.files.raw(absolute, plain=bool(around))
         self._open.add(absolute)
         try:
             document = read_document(raw, shown, WorkflowError)
@@ -92,17 +102,22 @@ class _Library:
             self._workflows[absolute] = workflow
             self._targets[absolute] = reader.targets
 
-    def finished(self, main: str) -> Workflow:
-        """Tie every ``uses`` to its workflow and return the main one, with the snapshot of all files."""
+    def finished(self, main: str) -> Workflow | None:
+        """Tie every ``uses`` to its workflow and return the main one, with the snapshot of all files; None where it has none.
+
+        A workflow that could not be read at all is missing where it is used.
+        """
+        if main not in self._workflows:
+            return None
         texts = dict(self.files.texts)
-        warnings = [warning for workflow in self._workflows.values() for warning in workflow.warnings]
+        warnings = [*self.warnings, *(warning for workflow in self._workflows.values() for warning in workflow.warnings)]
         self._workflows[main] = replace(
             self._workflows[main], files=texts, warnings=tuple(_in_order(warnings, self._workflows[main].path))
         )
         for targets in self._targets.values():
             for body, target in targets:
                 # A workflow may use itself, so the knot is tied when all are there; nobody has seen them before.
-                object.__setattr__(body, "workflow", self._workflows[target])
+                object.__setattr__(body, "workflow", self._workflows.get(target))
         return self._workflows[main]
 
 
@@ -133,6 +148,7 @@ class _FileReader:
         last = reader.last(data.get("finally"), main)
         outputs = self._outputs(data.get("outputs"))
         blocks = [*blocks_of(main), *blocks_of(last)]
+        self.library.askers.add(self.absolute, self.reading, blocks)
         goes: dict[str, Type] = {}
         for block in reversed(blocks):  # inner stages first
             goes |= {draft.id: self._value(draft, goes) for draft in block.drafts.values()}
@@ -193,6 +209,8 @@ class _FileReader:
         """Return the type of what one go of a stage gives; ``goes`` holds those of the stages in it."""
         if draft.inner is not None:
             return Fields(fields={name: _given(draft.inner, name, goes) for name in draft.inner.ids})
+        if isinstance(draft.body, Approve):
+            return answer_type(draft.body)
         if draft.output is not None:
             return draft.output
         if isinstance(draft.body, Prompt):
@@ -290,8 +308,15 @@ class _FileReader:
                 self.reading.warning(("inputs", name), f"the input '{name}' is never used", key=True)
         used = {other for others in references.links.mentions.values() for other in others} | references.links.outputs
         for name, draft in main.drafts.items():
-            if outputs is not None and isinstance(draft.body, Prompt) and name not in used:
+            if outputs is not None and _only_answers(draft) and name not in used:
                 self.reading.warning(("stages", name), f"nothing uses the answer of stage '{name}'", key=True)
+
+
+def _only_answers(draft: Draft) -> bool:
+    """Say whether a stage does nothing but ask models."""
+    if draft.inner is not None:
+        return bool(draft.inner.drafts) and all(map(_only_answers, draft.inner.drafts.values()))
+    return isinstance(draft.body, Prompt) and not draft.body.tools
 
 
 def _given(block: Block, name: str, goes: Mapping[str, Type]) -> Type:

@@ -215,3 +215,41 @@ def test_the_budget_of_the_file_that_is_run_counts_its_parts(folder) -> None:
     (problem,) = found(folder, text, casting(model("b")))
     assert problem.message.startswith("the price of local:b is not known")
     assert problem.file.endswith("flow.yaml")
+
+
+def test_a_group_that_only_asks_and_that_nothing_uses_is_told_and_one_that_acts_is_not(folder) -> None:
+    text = """
+    stages:
+      asks: {stages: {a: {prompt: hello}, b: {prompt: "${{ a }}"}}}
+      acts: {stages: {a: {prompt: hello}, b: {run: "json:dumps", with: {obj: "${{ a }}"}}}}
+      calls: {prompt: hello, tools: [json:dumps]}
+      used: {prompt: hello}
+    outputs: {used: "${{ used }}"}
+    """
+    assert told(folder, text, Facts()) == [("nothing uses the answer of stage 'asks'", True)]
+
+
+# -- all at once
+
+
+def test_problems_of_the_file_and_of_its_models_come_in_one_go(folder) -> None:
+    text = """
+    stages:
+      a: {prompt: "${{ nobody }}"}
+      b: {prompt: hello, model: chep}
+      c: {uses: missing.yaml}
+      d: {prompt: hello, tools: [look]}
+    """
+    facts = Facts(tiers=frozenset({"cheap"}), knows_model=lambda name: False)
+    problems = folder.problems(text, check=lambda workflow: check_workflow(workflow, facts))
+    assert [(problem.line, problem.message) for problem in problems] == [
+        (4, "unknown name 'nobody'"),
+        (5, "unknown model or tier 'chep'"),
+        (6, "there is no file missing.yaml"),
+        (7, "no plugin offers a tool 'look'"),
+    ]
+
+
+def test_warnings_of_a_check_refuse_nothing(folder) -> None:
+    workflow = folder.load(TOOLS, check=lambda workflow: check_workflow(workflow, casting(SEEING, BLIND)))
+    assert list(workflow.stages) == ["a"]
