@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from flowcraft.errors import Problem
+from flowcraft.errors import FlowCraftError, Problem
 
 
 class _Console(Console):
@@ -43,6 +44,14 @@ def print_problems(problems: Iterable[Problem]) -> None:
         text = Text(str(problem))
         text.stylize("yellow" if problem.warning else "red", 0, len(problem.place))
         console.print(text, soft_wrap=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to a file that a command names; raise FlowCraftError where that cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FlowCraftError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def print_error(message: str) -> None:

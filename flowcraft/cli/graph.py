@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from flowcraft.cli.console import stderr, stdout
+from flowcraft.cli.console import stderr, stdout, write_file
 from flowcraft.cli.options import SettingsPath, open_flowcraft, open_run
 
 if TYPE_CHECKING:
@@ -77,9 +77,10 @@ def graph(
 
     text = svg(drawing) if found is Format.svg else mermaid(drawing)
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # a picture is UTF-8, whatever the terminal's own encoding
     else:
-        out.write_text(text, encoding="utf-8")
+        write_file(out, text)
 
 
 def _format(form: Format | None, out: Path | None) -> Format:
@@ -133,7 +134,7 @@ def _show(drawing: Drawing, out: Path | None) -> None:
 
     if out is not None:
         lines = terminal(drawing, 100)
-        out.write_text("".join("".join(span.text for span in line).rstrip() + "\n" for line in lines), encoding="utf-8")
+        write_file(out, "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines))
         return
     console = stdout()
     width = console.width if console.is_terminal else shutil.get_terminal_size((80, 24)).columns
