@@ -21,10 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import yaml
+
+if TYPE_CHECKING:
+    from flowcraft import FlowCraft
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 10
@@ -211,6 +214,14 @@ class Fuzz:
         self.examples = {path: path.read_text("utf-8") for path in sorted(self.folder.glob("*.yaml"))}
 
     @cached_property
+    def flow(self) -> FlowCraft:
+        """FlowCraft without a key and without a history, to forecast with."""
+        from flowcraft import FlowCraft
+        from flowcraft.settings import Settings
+
+        return FlowCraft(Settings(storage=f"sqlite:///{self.folder.parent}/none.db"))
+
+    @cached_property
     def schema(self) -> Any:
         """The JSON Schema of the language, ready to validate."""
         from jsonschema.validators import validator_for
@@ -252,6 +263,8 @@ class Fuzz:
         placed((*problems, *workflow.warnings))
         wrong = next(self.schema.iter_errors(json.loads(json.dumps(workflow.document.data))), None)
         assert wrong is None, f"loads, and the schema says: {list(wrong.absolute_path)}: {wrong.message[:200]}"
+        if all(problem.warning for problem in problems):
+            assert self.flow.plan(workflow).stages, "nothing was forecast"
         drawing = draw(workflow)
         assert all((terminal(drawing), mermaid(drawing))), "nothing was drawn"
         ElementTree.fromstring(svg(drawing))
