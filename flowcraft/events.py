@@ -126,6 +126,54 @@ class CallFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked(Event):
+    """A gate asks people: it waits until somebody chooses, or until ``deadline``. ``gate`` is what it is called by.
+
+    ``question`` is cut where it is long; ``choices`` holds a label for each choice, ``fields`` the names of the form's fields.
+    """
+
+    kind: ClassVar[str] = "approval.asked"
+    path: str = ""
+    gate: str = ""
+    question: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    asked: float = 0.0
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAnswered(Event):
+    """Somebody chose at a gate, and the run goes on with it. ``by`` says who it was, ``at`` when."""
+
+    kind: ClassVar[str] = "approval.answered"
+    path: str = ""
+    gate: str = ""
+    choice: str = ""
+    comment: str = ""
+    by: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalExpired(Event):
+    """Nobody answered a gate in time."""
+
+    kind: ClassVar[str] = "approval.timed_out"
+    path: str = ""
+    gate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalWithdrawn(Event):
+    """A gate asks no more: its run has failed or was cancelled."""
+
+    kind: ClassVar[str] = "approval.withdrawn"
+    path: str = ""
+    gate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Said(Event):
     """A body, a tool or the engine has something to say. ``level`` is debug, info, warning or error."""
 
@@ -150,6 +198,10 @@ EVENTS: tuple[type[Event], ...] = (
     TryFinished,
     AnswerChosen,
     CallFinished,
+    ApprovalAsked,
+    ApprovalAnswered,
+    ApprovalExpired,
+    ApprovalWithdrawn,
     Said,
 )
 

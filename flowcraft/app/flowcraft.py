@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from flowcraft.app.attending import Attendant
+from flowcraft.app.drawings import draw_run
+from flowcraft.app.forecasts import Forecasts
 from flowcraft.app.forks import Changes, Forks
 from flowcraft.app.recordings import export_run
-from flowcraft.app.forecasts import Forecasts
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
-from flowcraft.engine import Engine, OnWait, RunRow
+from flowcraft.drawing import Drawing, draw
+from flowcraft.engine import Answer, Approval, Engine, OnWait, RunRow
 from flowcraft.engine.forecast import Forecast
 from flowcraft.errors import Problem
 from flowcraft.events import Bus, Drain, Event, Said
@@ -25,7 +28,7 @@ from flowcraft.manager import LLMManager
 from flowcraft.plugin import Preset, Provider
 from flowcraft.settings import Settings, load_settings
 from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
-from flowcraft.workflow import Workflow
+from flowcraft.workflow import Workflow, load_workflow
 
 
 class FlowCraft:
@@ -105,6 +108,19 @@ class FlowCraft:
         """
         return self.workflows.check(workflow, starting=starting, model=model)
 
+    def draw(self, workflow: Workflow | str | Path, *, deep: bool = False) -> Drawing:
+        """Return the drawing of a workflow; with ``deep`` those that it uses are unfolded. Nothing of it is run.
+
+        Raises WorkflowError with every problem of a file that cannot be read.
+        """
+        if not isinstance(workflow, Workflow):
+            workflow = load_workflow(workflow, bodies=self.plugins.bodies())
+        return draw(workflow, deep=deep)
+
+    def draw_run(self, run: str, *, deep: bool = False) -> Drawing:
+        """Return the drawing of a run: the workflow that it started with, and what became of it so far."""
+        return draw_run(self.engine.store, self.engine.find(run), self.plugins.bodies(), deep=deep)
+
     def plan(
         self, workflow: Workflow | str | Path, inputs: Mapping[str, Any] | None = None, *, model: str | None = None
     ) -> Forecast:
@@ -121,19 +137,64 @@ class FlowCraft:
         inputs: Mapping[str, Any] | None = None,
         *,
         model: str | None = None,
+        answers: Mapping[str, Any] | None = None,
         on_start: Callable[[str], None] | None = None,
     ) -> RunResult:
-        """Run a workflow to its end. ``model`` stands in for every model; ``on_start`` is told the run's id."""
-        return await self.runs.run(workflow, inputs, model=model, on_start=on_start)
+        """Run a workflow to its end, or until it waits for people. ``model`` stands in for every model.
+
+        ``answers`` answers gates as soon as they ask: a choice, or a mapping of choice, comment, by and values, by the gate's
+        name. ``on_start`` is told the run's id.
+        """
+        return await self.runs.run(workflow, inputs, model=model, answers=answers, on_start=on_start)
 
     async def resume(
-        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+        self,
+        run: str,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any] | None = None,
+        on_wait: OnWait | None = None,
+        on_start: Callable[[RunRow], None] | None = None,
     ) -> RunResult:
         """Go on with a run from its last finished piece of work, with the workflow and settings that it started with.
 
-        Takes the run over if its process is gone; ``on_wait`` is told where that has to be found out first.
+        Takes the run over if its process is gone; ``on_wait`` is told where that has to be found out first. ``budget`` raises
+        for this run what its file lets it spend: ``{"usd": 5, "time": "2h"}``. Raises WorkflowError for a unit that the file
+        does not limit, and for a value that is spent already. A run that waits for people, of whom nobody has answered, goes on
+        waiting; ``answers`` is that of ``run``.
         """
-        return await self.runs.resume(run, on_wait=on_wait, on_start=on_start)
+        return await self.runs.resume(run, answers=answers, budget=budget, on_wait=on_wait, on_start=on_start)
+
+    def approvals(self, run: str | None = None) -> Sequence[Approval]:
+        """Return what waits for an answer, of one run or of all."""
+        return self.runs.approvals.open(run)
+
+    async def approve(
+        self,
+        run: str,
+        gate: str | None = None,
+        *,
+        choice: str,
+        comment: str = "",
+        by: str = "",
+        values: Mapping[str, Any] | None = None,
+    ) -> Approval:
+        """Answer a gate of a run, by its name or path; without one, the only one that is open. It counts once.
+
+        ``values`` are those of its form, ``by`` is who is logged in where nothing else is said. The run goes on with
+        ``resume``, or by itself where its process still does other work. Raises WorkflowError where the gate, the choice or a
+        value is wrong, RunError where somebody else was faster or the time is over.
+        """
+        answer = Answer(choice=choice, comment=comment, by=by, values=values or {})
+        return await asyncio.to_thread(self.runs.approvals.answer, run, gate, answer)
+
+    async def attend(self, *, every: float = 5.0, on_result: Callable[[RunResult], None] | None = None) -> None:
+        """Go on with runs that wait, once they are answered or a gate's time is over, until this task is cancelled.
+
+        One task sleeps for all of them, until the earliest deadline; what other processes answer it finds within ``every``
+        seconds. ``on_result`` is told how each of them ended, or that it waits again.
+        """
+        await Attendant(self.runs, every, on_result).attend()
 
     async def fork(
         self,
@@ -154,9 +215,15 @@ class FlowCraft:
         changes = Changes(stage=stage, file=file, inputs=inputs or {}, outputs=outputs or {}, model=model)
         return await self.forks.fork(run, changes, on_start)
 
-    def cancel(self, run: str, *, on_wait: OnWait | None = None) -> RunRow:
-        """Cancel a run: its owner ends it at its next beat; with no live owner it is ended here."""
-        return self.engine.cancel(run, on_wait or (lambda process: None))
+    async def cancel(
+        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+    ) -> RunRow:
+        """End a run for good; return it as it is then.
+
+        Its owner ends it at its next beat. With no live owner it is ended here, its ``finally`` included, and ``on_start`` is
+        told when that begins.
+        """
+        return await self.runs.cancel(run, on_wait=on_wait, on_start=on_start)
 
     def export(self, run: str, path: str | Path, *, force: bool = False) -> Path:
         """Write a run, as it stands, to one SQLite file, which ``flowcraft runs show`` reads elsewhere; return its path.

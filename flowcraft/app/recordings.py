@@ -11,7 +11,16 @@ from flowcraft.redaction import Redactor
 from flowcraft.storage import Database, Export, is_export, write_export
 from flowcraft.workflow import load_workflow
 
-__all__ = ["Export", "export_run", "is_export"]
+__all__ = ["Export", "export_run", "is_export", "recording_of"]
+
+
+SUFFIX = ".recorded.sqlite"
+
+
+def recording_of(file: str | Path) -> Path:
+    """Return where the recording of a workflow file lies: ``<stem>.recorded.sqlite`` beside it."""
+    path = Path(file)
+    return path.with_name(path.stem + SUFFIX)
 
 
 def export_run(database: Database, workflows: Workflows, row: RunRow, target: Path, *, force: bool = False) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowcraft.engine import FINALLY, AttemptRow, Spent, StageReport, StateChange, is_judge, stage_of
+from flowcraft.engine import FINALLY, Approval, AttemptRow, Spent, StageReport, StateChange, is_judge, stage_of
 from flowcraft.engine.ports import RunStore
 
 
@@ -16,6 +16,7 @@ class RunResult:
 
     ``instead`` says that it answered although a real model was in the chain. ``stages`` holds, by name, state, error,
     errors, tries, model, tokens, usd, seconds and origin (``fork:RUN``, ``cache`` or ``set``: it was not carried out here).
+    ``waits`` is what people are asked.
     """
 
     run: str
@@ -29,6 +30,7 @@ class RunResult:
     offline: bool = False
     instead: bool = False
     error: str = ""
+    waits: Sequence[Approval] = ()
 
     @property
     def done(self) -> bool:
@@ -55,6 +57,7 @@ def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[s
         offline=bill.offline or change.offline,
         instead=bill.instead,
         error=change.error,
+        waits=store.approvals(run, state="open") if change.state == "waiting" else (),
     )
 
 

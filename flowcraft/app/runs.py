@@ -6,16 +6,23 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flowcraft import __version__
 from flowcraft.app.ancestors import known_before, source
+from flowcraft.app.approvals import Approvals
+from flowcraft.app.budgets import KEPT_AS as RAISED_BUDGET
+from flowcraft.app.budgets import raised_budget, told_change, with_budget
+from flowcraft.app.plugins_used import KEPT_AS as PLUGINS_USED
+from flowcraft.app.plugins_used import check_installed, plugins_used, told_versions
 from flowcraft.app.results import RunResult, result_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
-from flowcraft.engine import Engine, Job, NewRun, OnWait, RunRow, SegmentStart
-from flowcraft.errors import StoreError, WorkflowError
+from flowcraft.engine import ENDED, Answer, Engine, Job, NewRun, OnWait, ProcessRow, RunRow, SegmentStart, StateChange
+from flowcraft.engine.run import RunAlive
+from flowcraft.errors import RunFenced, StoreError, WorkflowError
 from flowcraft.manager import LLMManager
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
@@ -34,6 +41,7 @@ class Runs:
         self.settings = workflows.settings
         self.plugins = workflows.plugins
         self.managers: list[LLMManager] = [self.manager]
+        self.approvals = Approvals(engine, self.workflow_of, workflows.redactor)
         self._open_sinks = open_sinks
 
     async def run(
@@ -42,15 +50,18 @@ class Runs:
         inputs: Mapping[str, Any] | None = None,
         *,
         model: str | None = None,
+        answers: Mapping[str, Any] | None = None,
         on_start: Callable[[str], None] | None = None,
     ) -> RunResult:
-        """Run a workflow to its end."""
+        """Run a workflow to its end; ``answers`` are given to its gates as soon as they ask."""
         self.workflows.check_model(model)
         if not isinstance(workflow, Workflow):
             workflow = self.workflows.load(workflow, model=model)
         elif missing := self.workflows.unset(workflow):
             raise WorkflowError(f"the workflow needs the environment names {', '.join(sorted(missing))}; set them")
-        new = self._new(workflow, inputs or {}, model)
+        # Functions may have to be imported for what is checked, which takes as long as it takes.
+        given = self.approvals.beforehand(workflow, answers or {})
+        new = await self.engine.threads.run(lambda: self._new(workflow, inputs or {}, model, given))
         return await self.begin(workflow, self.manager, new, on_start)
 
     async def begin(
@@ -66,7 +77,7 @@ class Runs:
             on_start(new.id)
         return await self._carry(workflow, manager, start)
 
-    def _new(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> NewRun:
+    def _new(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None, answers: Mapping[str, Answer]) -> NewRun:
         bound = self.workflows.redactor(workflow).value(bind_inputs(workflow, inputs))
         self.workflows.check_settled(workflow, bound, model)
         now = time.time()
@@ -83,35 +94,106 @@ class Runs:
                 "file": workflow.path,
                 "files": dict(workflow.files),
                 "settings": self.settings.snapshot(),
+                "configured": list(self.settings.configured_providers()),
+                PLUGINS_USED: plugins_used(workflow, StageModels(self.manager, model), self.plugins),
                 "model": model,
+                "answers": {name: answer.data() for name, answer in answers.items()},
                 "date": time.strftime("%Y-%m-%d", time.localtime(now)),
             },
         )
 
     def kept(self, row: RunRow) -> Workflow:
         """Return the workflow that a run started with; raise StoreError or WorkflowError where it cannot go on here."""
-        snapshot = row.snapshot
-        if snapshot.get("v") != SNAPSHOT_VERSION:
-            raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
-        workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
+        check_installed(row, self.plugins)
+        workflow = self.workflow_of(row)
         if missing := self.workflows.unset(workflow):
             names = ", ".join(sorted(missing))
             raise WorkflowError(f"run {row.id} needs the environment names {names}; set them and resume again")
         return workflow
 
+    def workflow_of(self, row: RunRow) -> Workflow:
+        """Return the workflow that a run started with, whatever this machine lacks for it."""
+        snapshot = row.snapshot
+        if snapshot.get("v") != SNAPSHOT_VERSION:
+            raise StoreError(f"run {row.id} was kept in another form ({snapshot.get('v')!r}); it cannot be resumed")
+        return load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
+
     async def resume(
-        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+        self,
+        run: str,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any] | None = None,
+        on_wait: OnWait | None = None,
+        on_start: Callable[[RunRow], None] | None = None,
     ) -> RunResult:
-        """Go on with a run from its last finished piece of work, with the workflow and settings that it started with."""
+        """Go on with a run from its last finished piece of work, with the workflow and settings that it started with.
+
+        ``budget`` raises what the file lets the run spend. A run that waits for people, of whom nobody has answered, goes on
+        waiting, and nothing begins; ``answers`` are given as in ``run``.
+        """
         row = await asyncio.to_thread(self.engine.find, run)
+        if answers:
+            await asyncio.to_thread(self.approvals.add_beforehand, row, answers)
+        if row.state == "waiting" and not await asyncio.to_thread(self.engine.due, row.id):
+            change = StateChange(state="waiting", seconds=row.seconds)
+            return await asyncio.to_thread(result_of, self.engine.store, row.id, change, {})
         workflow = self.kept(row)
         await asyncio.to_thread(source, self.engine.store, row)
+        raised = await asyncio.to_thread(raised_budget, budget or {}, workflow, row, self.engine.store)
         manager = self.manager_of(row.snapshot["settings"])
-        wait = on_wait or (lambda process: None)
-        start = await self.engine.begin(lambda given_up: self.engine.take_over(row.id, wait, given_up))
+        start = await self._taken_over(row, on_wait)
+        before = with_budget(workflow, start.run).budget
+        if budget:
+            start = await asyncio.to_thread(self._amended, start, {RAISED_BUDGET: raised})
         if on_start is not None:
             on_start(start.run)
-        return await self._carry(workflow, manager, start)
+        told = (told_versions(row, self.plugins), told_change(before, with_budget(workflow, start.run).budget))
+        return await self._carry(workflow, manager, start, notes=tuple(note for note in told if note))
+
+    async def _taken_over(self, row: RunRow, on_wait: OnWait | None) -> SegmentStart:
+        wait = on_wait or (lambda process: None)
+        return await self.engine.begin(lambda given_up: self.engine.take_over(row.id, wait, given_up))
+
+    def _amended(self, start: SegmentStart, changes: Mapping[str, Any]) -> SegmentStart:
+        """Change what a run keeps; raise RunFenced where it was taken over meanwhile."""
+        row = start.run
+        if not self.engine.store.amend(row.id, row.epoch, changes):
+            raise RunFenced(f"another process owns run {row.id} now", run=row.id)
+        return replace(start, run=replace(row, snapshot={**row.snapshot, **changes}))
+
+    async def cancel(
+        self, run: str, *, on_wait: OnWait | None = None, on_start: Callable[[RunRow], None] | None = None
+    ) -> RunRow:
+        """End a run for good; return it as it is then.
+
+        Its owner ends it at its next beat. With no live owner it is ended here, its ``finally`` included, and ``on_start`` is
+        told when that begins.
+        """
+        row = await asyncio.to_thread(self.engine.find, run)
+        wait = on_wait or (lambda process: None)
+        if row.state not in ENDED and not self.engine.carries(row.id) and self._has_last_word(row):
+            workflow = self.kept(row)
+            manager = self.manager_of(row.snapshot["settings"])
+            try:
+                start = await self._taken_over(row, wait)
+            except RunAlive:
+                wait = _unheard  # told already
+            else:
+                if on_start is not None:
+                    on_start(start.run)
+                await self._carry(workflow, manager, start, cancels=True)
+                return await asyncio.to_thread(self.engine.find, row.id)
+        return await asyncio.to_thread(self.engine.cancel, row.id, wait)
+
+    def _has_last_word(self, row: RunRow) -> bool:
+        """Say whether a run's file has a ``finally``."""
+        snapshot = row.snapshot
+        try:
+            workflow = load_workflow(snapshot["file"], files=snapshot["files"], bodies=self.plugins.bodies())
+        except KeyError:
+            return False  # kept in another form: there is nothing that could be carried out
+        return bool(workflow.finally_)
 
     def manager_of(self, snapshot: Mapping[str, Any]) -> LLMManager:
         """Return the models by the settings that a run keeps."""
@@ -122,12 +204,22 @@ class Runs:
         self.managers.append(manager)
         return manager
 
-    async def _carry(self, workflow: Workflow, manager: LLMManager, start: SegmentStart) -> RunResult:
+    async def _carry(
+        self,
+        workflow: Workflow,
+        manager: LLMManager,
+        start: SegmentStart,
+        *,
+        notes: tuple[str, ...] = (),
+        cancels: bool = False,
+    ) -> RunResult:
         self._open_sinks()
         row = start.run
         reuse, before = await asyncio.to_thread(known_before, self.engine.store, start)
         job = Job(
-            workflow=workflow,
+            workflow=with_budget(workflow, row),
+            notes=notes,
+            cancels=cancels,
             inputs=row.inputs,
             models=StageModels(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
@@ -141,6 +233,10 @@ class Runs:
         )
         change, reports = await self.engine.carry(job, start)
         return await asyncio.to_thread(result_of, self.engine.store, row.id, change, reports)
+
+
+def _unheard(process: ProcessRow) -> None:
+    pass
 
 
 def new_id(now: float) -> str:

@@ -93,7 +93,8 @@ class Workflows:
 
     def warnings(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None = None) -> list[Problem]:
         """Return what is doubtful about a workflow, and about these inputs to it."""
-        found = [*self.check(workflow, model=model), *self.settled(workflow, bind_inputs(workflow, inputs), model)]
+        bound = bind_inputs(workflow, inputs, importing=False)
+        found = [*self.check(workflow, model=model), *self.settled(workflow, bound, model)]
         return [problem for problem in dict.fromkeys(found) if problem.warning]
 
     def check_settled(self, workflow: Workflow, inputs: Mapping[str, Any], model: str | None) -> None:

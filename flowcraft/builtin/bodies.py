@@ -7,11 +7,12 @@ from flowcraft.plugin.hooks import hookimpl
 
 @hookimpl
 def flowcraft_stage_bodies() -> list[str]:
-    """Return the paths of ``prompt``, ``run``, ``shell``, ``uses`` and ``stages``."""
+    """Return the paths of ``prompt``, ``run``, ``shell``, ``uses``, ``approve`` and ``stages``."""
     return [
         "flowcraft.engine.bodies.prompt:PromptBody",
         "flowcraft.engine.bodies.run:RunBody",
         "flowcraft.engine.bodies.shell:ShellBody",
         "flowcraft.engine.bodies.uses:UsesBody",
+        "flowcraft.engine.bodies.approve:ApproveBody",
         "flowcraft.engine.bodies.group:GroupBody",
     ]

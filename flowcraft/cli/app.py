@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.exceptions import Abort, TyperException
 
+from flowcraft.cli.approve import approve_run
 from flowcraft.cli.console import print_error
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.export import export_run
@@ -53,6 +54,7 @@ def build() -> typer.Typer:
     runs.command("export")(export_run)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
+    runs.command("approve")(approve_run)
     runs.command("fork")(fork_run)
     app.add_typer(runs, name="runs")
     app.command()(version)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
 from flowcraft.cli.options import AsJson, RunId, SettingsPath, open_flowcraft
+
+if TYPE_CHECKING:
+    from flowcraft.app import FlowCraft, RunResult
 
 
 def export_run(
@@ -30,3 +33,17 @@ def export_run(
         return
     stdout().print(Text(str(written)))
     stderr().print(Text(f"run {row.id} ({row.state}); read it anywhere: flowcraft runs show {written}", style="dim"))
+
+
+def record_run(flow: FlowCraft, result: RunResult, file: Path, recording: Path | None = None) -> None:
+    """Write a run that has ended as the recording of its workflow file, in place of the one before, and say so."""
+    from flowcraft.app.recordings import recording_of
+
+    target = recording or recording_of(file)
+    if result.state not in ("done", "failed"):
+        later = f"flowcraft runs export {result.run} -o {target} --force"
+        stderr().print(Text(f"not recorded: the run is {result.state}; when it has ended: {later}", style="yellow"))
+        return
+    replaced = " (in place of the recording before)" if target.exists() else ""
+    flow.export(result.run, target, force=True)
+    stderr().print(Text(f"recorded: {target}{replaced}", style="dim"))

@@ -55,4 +55,4 @@ def fork_run(
                 on_start=watching.started,
             )
 
-    finish(flow, carry, as_json)
+    finish(flow, carry, as_json, lambda: open_flowcraft(settings))

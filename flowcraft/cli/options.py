@@ -18,6 +18,14 @@ SettingsPath = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunOrFile = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the file of an export.")]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer",
+        metavar="GATE=CHOICE",
+        help="Answer a gate beforehand, each time it asks: gate=approve, gate.comment=.., gate.FIELD=..",
+    ),
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -12,8 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flowcraft.attempts import Attempt
 from flowcraft.events import (
     AnswerChosen,
+    ApprovalAnswered,
+    ApprovalAsked,
+    ApprovalWithdrawn,
     CallFinished,
     ElementFinished,
     Event,
@@ -26,7 +31,8 @@ from flowcraft.events import (
 )
 
 MARKS = {
-    "waiting": ("·", "dim"),
+    "pending": ("·", "dim"),
+    "waiting": ("?", "yellow"),
     "running": ("▸", "cyan"),
     "done": ("✓", "green"),
     "reused": ("✓", "dim green"),
@@ -37,6 +43,8 @@ MARKS = {
 
 
 _PLACES = re.compile(r"\[\d+\]|[#~]\d+")
+_JUDGE = "/judge"
+"""Behind the path of a try: what its judge said. No stage has this name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +53,7 @@ class Row:
 
     name: str
     depth: int = 0
-    state: str = "waiting"
+    state: str = "pending"
     reason: str = ""
     model: str = ""
     offline: bool = False
@@ -62,6 +70,17 @@ class Row:
     def time(self) -> float:
         """Seconds so far, or in all."""
         return time.monotonic() - self.begun if self.state == "running" and self.begun is not None else self.seconds
+
+    def count(self, attempt: Attempt, *, judged: bool = False) -> None:
+        """Take a call in; a judge's counts, and is not who answered."""
+        if attempt.outcome == "skipped":
+            return
+        self.calls += 1
+        self.tokens += attempt.usage.total
+        if attempt.usd is not None:
+            self.usd = (self.usd or 0.0) + attempt.usd
+        if attempt.outcome == "ok" and not judged:
+            self.model, self.offline = attempt.model, attempt.offline
 
 
 @dataclass(slots=True)
@@ -100,6 +119,8 @@ class Progress:
         elif isinstance(event, StageFinished):
             row = self.row(event.stage)
             row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
+        elif isinstance(event, ApprovalAsked):
+            self._asked(event.stage)
         elif isinstance(event, CallFinished):
             self._call(event)
         elif isinstance(event, AnswerChosen):
@@ -107,16 +128,15 @@ class Progress:
         elif isinstance(event, Said) and event.level != "error":
             self.notes.append(event.message)
 
+    def _asked(self, stage: str) -> None:
+        """Let a stage wait, and those around it."""
+        while stage:
+            self.row(stage).state = "waiting"
+            stage = stage.rpartition("/")[0]
+
     def _call(self, event: CallFinished) -> None:
-        row, attempt = self.row(event.path or event.stage), event.attempt
-        if attempt.outcome == "skipped":
-            return
-        row.calls += 1
-        row.tokens += attempt.usage.total
-        if attempt.usd is not None:
-            row.usd = (row.usd or 0.0) + attempt.usd
-        if attempt.outcome == "ok":
-            row.model, row.offline = attempt.model, attempt.offline
+        path = event.path or event.stage
+        self.row(path.removesuffix(_JUDGE)).count(event.attempt, judged=path.endswith(_JUDGE))
 
 
 def table(progress: Progress) -> Table:
@@ -129,13 +149,26 @@ def table(progress: Progress) -> Table:
     for title in ("calls", "tokens", "USD", "time"):
         found.add_column(title, justify="right", no_wrap=True)
     with progress.lock:
-        for row in progress.rows.values():
+        for row in _in_order(progress.rows):
             found.add_row(*_cells(row))
     return found
 
 
+def _in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
+    """Give each row, and those of the stages in it right behind it."""
+    inner: dict[str, list[str]] = {}
+    for stage in rows:
+        around = stage.rpartition("/")[0]
+        inner.setdefault(around if around in rows else "", []).append(stage)
+    waiting = inner.get("", [])[::-1]
+    while waiting:
+        stage = waiting.pop()
+        yield rows[stage]
+        waiting += inner.get(stage, [])[::-1]
+
+
 def _cells(row: Row) -> list[Text]:
-    mark, style = MARKS.get(row.state, MARKS["waiting"])
+    mark, style = MARKS.get(row.state, MARKS["pending"])
     state = row.state
     if row.elements is not None and row.state in ("running", "done"):
         state = f"{row.done}/{row.elements}" if row.state == "running" else f"done ({row.elements})"
@@ -149,7 +182,7 @@ def _cells(row: Row) -> list[Text]:
         Text(str(row.calls) if row.calls else ""),
         Text(f"{row.tokens:,}".replace(",", " ") if row.tokens else ""),
         Text(money(row.usd) if row.calls and row.usd is not None else ""),
-        Text(f"{row.time:.1f} s" if row.state != "waiting" else "", style="dim"),
+        Text(f"{row.time:.1f} s" if row.state not in ("pending", "waiting") else "", style="dim"),
     ]
 
 
@@ -158,6 +191,13 @@ def money(usd: float | None) -> str:
     if usd is None:
         return "-"
     return f"{usd:.2f}" if usd >= 1 or usd == 0 else f"{usd:.4f}"
+
+
+def approval_line(event: ApprovalAsked | ApprovalAnswered | ApprovalWithdrawn) -> str:
+    """Return what is said of an approval in one line."""
+    if isinstance(event, ApprovalAnswered):
+        return f"{event.path}: {event.choice}, by {event.by}" + (f": {event.comment}" if event.comment else "")
+    return f"{event.path}: " + ("waits for an answer" if isinstance(event, ApprovalAsked) else "withdrawn")
 
 
 class LiveView:
@@ -189,6 +229,7 @@ class LineView:
     def __init__(self, console: Console) -> None:
         self.progress = Progress()
         self._console = console
+        self._running: dict[str, Row] = {}
 
     def __enter__(self) -> LineView:
         return self
@@ -199,9 +240,23 @@ class LineView:
     def __call__(self, event: Event) -> None:
         """Take one event in."""
         self.progress(event)
+        self._count(event)
         line = self._line(event)
         if line:
             self._console.print(Text(line))
+
+    def _count(self, event: Event) -> None:
+        """Count for each stage by its whole path: one in a list of groups runs many times, also at once."""
+        if isinstance(event, StageStarted):
+            self._running[event.stage] = Row(name=event.stage, elements=event.elements)
+        elif isinstance(event, CallFinished | AnswerChosen):
+            path = event.path or event.stage
+            around, _, name = path.removesuffix(_JUDGE).rpartition("/")
+            row = self._running.get(f"{around}/{_PLACES.sub('', name)}".lstrip("/"))
+            if row is not None and isinstance(event, CallFinished):
+                row.count(event.attempt, judged=path.endswith(_JUDGE))
+            elif row is not None and isinstance(event, AnswerChosen):
+                row.model = event.model
 
     def _line(self, event: Event) -> str:
         if isinstance(event, StageStarted):
@@ -213,14 +268,16 @@ class LineView:
         if isinstance(event, TryFinished):
             score = f" (score {event.score:.2f})" if event.score is not None else ""
             return f"{event.path}: {'passed' if event.passed else f'did not pass, try {event.number} of {event.most}'}{score}"
+        if isinstance(event, ApprovalAsked | ApprovalAnswered | ApprovalWithdrawn):
+            return approval_line(event)
         if isinstance(event, Said) and event.level in ("info", "warning"):
             return event.message
         return ""
 
     def _details(self, event: StageFinished) -> str:
+        row = self._running.pop(event.stage, None) or Row(name=event.stage)
         if event.state == "skipped" or event.reason:
             return f": {event.reason}"
-        row = self.progress.row(event.stage)
         told = [f"{event.seconds:.1f} s"]
         if row.model:
             told.append(row.model)

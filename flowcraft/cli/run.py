@@ -15,9 +15,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from flowcraft.cli.asking import ask_people, on_terminal, show_waiting
+from flowcraft.cli.asking import document as approval_document
 from flowcraft.cli.console import print_json, print_problems, stderr, stdout
 from flowcraft.cli.exits import FAILED, INTERRUPTED, OFFLINE, STATES
-from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
+from flowcraft.cli.export import record_run
+from flowcraft.cli.options import Answers, AsJson, SettingsPath, open_flowcraft
 from flowcraft.cli.progress import LineView, LiveView, money
 from flowcraft.errors import FlowCraftError
 
@@ -36,10 +39,15 @@ def run(
         str | None,
         typer.Option("--model", metavar="NAME", help="One tier, alias or model in place of all; 'offline' needs no key."),
     ] = None,
+    answers: Answers = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write what happened as STEM.recorded.sqlite beside FILE, for 'flowcraft test'.")
+    ] = False,
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
     """Run a workflow, show each stage live, print the outputs and the run's id."""
+    from flowcraft.app.approvals import parse_answers
     from flowcraft.workflow import parse_inputs
 
     flow = open_flowcraft(settings)
@@ -47,12 +55,14 @@ def run(
     values = parse_inputs(workflow, inputs or [], file=inputs_file, stdin=sys.stdin)
     if not as_json:
         print_problems(flow.workflows.warnings(workflow, values, model))
+    given = parse_answers(workflow, answers or [])
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:
-            return await flow.run(workflow, values, model=model, on_start=watching.started)
+            return await flow.run(workflow, values, model=model, answers=given, on_start=watching.started)
 
-    finish(flow, carry, as_json)
+    recorded = (lambda flow, result: record_run(flow, result, file)) if record else None
+    finish(flow, carry, as_json, lambda: open_flowcraft(settings), recorded)
 
 
 class Watching:
@@ -69,8 +79,44 @@ class Watching:
         self.run = getattr(run, "id", run)
 
 
-def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunResult]], as_json: bool) -> None:
-    """Carry a run out with a view of it, print how it ended, and leave with its exit code."""
+Carry = Callable[["Watching"], Coroutine[Any, Any, "RunResult"]]
+Ended = Callable[["FlowCraft", "RunResult"], None]
+
+
+def finish(
+    flow: FlowCraft, carry: Carry, as_json: bool, reopen: Callable[[], FlowCraft], ended: Ended | None = None
+) -> None:
+    """Carry a run out with a view of it, print how it ended, and leave with its exit code.
+
+    Where it waits for people and somebody sits at the terminal, they are asked; ``reopen`` makes what goes on then. ``ended``
+    is called with the result before that is printed.
+    """
+    result = _carried(flow, carry, as_json)
+    while result.state == "waiting" and not as_json and on_terminal():
+        flow = reopen()
+        if not ask_people(flow, result.run, stderr()):
+            break
+        result = _carried(flow, _resume(flow, result.run), as_json)
+    if ended is not None:
+        ended(reopen(), result)
+    if as_json:
+        print_json(document(result))
+    else:
+        show(result, stdout(), stderr())
+    code = STATES.get(result.state, FAILED)
+    raise typer.Exit(OFFLINE if code == 0 and result.instead else code)
+
+
+def _resume(flow: FlowCraft, run: str) -> Carry:
+    async def carry(watching: Watching) -> RunResult:
+        async with flow:
+            return await flow.resume(run, on_start=watching.started)
+
+    return carry
+
+
+def _carried(flow: FlowCraft, carry: Carry, as_json: bool) -> RunResult:
+    """Carry a run out with a view of it; leave where it is interrupted."""
     from flowcraft.app import RunResult
 
     watching = Watching(as_json)
@@ -85,7 +131,7 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
     try:
         # What functions print goes where messages go: stdout holds the outputs and nothing else.
         with redirect_stdout(sys.stderr):
-            result = asyncio.run(main())
+            return asyncio.run(main())
     except (KeyboardInterrupt, asyncio.CancelledError):
         if as_json:
             print_json(document(RunResult(run=watching.run, state="interrupted")))
@@ -98,12 +144,6 @@ def finish(flow: FlowCraft, carry: Callable[[Watching], Coroutine[Any, Any, RunR
         if watching.run:
             stderr().print(Text(f"run {watching.run} stopped; see: flowcraft runs show {watching.run}", style="yellow"))
         raise
-    if as_json:
-        print_json(document(result))
-    else:
-        show(result, stdout(), stderr())
-    code = STATES.get(result.state, FAILED)
-    raise typer.Exit(OFFLINE if code == 0 and result.instead else code)
 
 
 def _end_on_sigterm() -> None:
@@ -124,6 +164,7 @@ def document(result: RunResult) -> dict[str, Any]:
         "usd": result.usd,
         "offline": result.offline,
         "error": result.error or None,
+        **({"waiting": [approval_document(asked) for asked in result.waits]} if result.state == "waiting" else {}),
     }
 
 
@@ -131,6 +172,8 @@ def show(result: RunResult, outputs: Console, messages: Console) -> None:
     """Print the outputs; what else a person wants to know goes to ``messages``."""
     if result.state == "done":
         outputs.print(Text(readable(result.outputs, outputs.width if outputs.is_terminal else None)))
+    elif result.state == "waiting":
+        show_waiting(messages, result.waits)
     else:
         messages.print(Text(f"{result.state}: {result.error}" if result.error else result.state, style="red"))
     for name, stage in result.stages.items():

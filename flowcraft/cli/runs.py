@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 import time
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flowcraft.cli.console import print_json, stderr, stdout
-from flowcraft.cli.options import AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
-from flowcraft.cli.progress import MARKS, money
+from flowcraft.cli.options import Answers, AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
+from flowcraft.cli.progress import MARKS, LineView, money
 from flowcraft.cli.prompts import show_prompts
 from flowcraft.cli.run import Watching, finish, readable
+from flowcraft.errors import WorkflowError
 
 if TYPE_CHECKING:
     from flowcraft.app import RunResult
@@ -145,25 +149,60 @@ def _waits(process: ProcessRow) -> None:
 
 
 @runs.command("resume")
-def resume_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
+def resume_run(
+    run: RunId,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UNIT=VALUE,..", help="Raise the file's budget for this run: usd=5, or calls=100,time=2h."),
+    ] = None,
+    answers: Answers = None,
+    as_json: AsJson = False,
+    settings: SettingsPath = None,
+) -> None:
     """Go on with a run from its last finished piece of work; takes it over if its process is gone."""
+    from flowcraft.app.approvals import parse_answers
+
+    raised = _budget(budget or [])
     flow = open_flowcraft(settings)
+    given = parse_answers(flow.runs.workflow_of(flow.engine.find(run)), answers) if answers else {}
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:
-            return await flow.resume(run, on_wait=_waits, on_start=watching.started)
+            return await flow.resume(run, answers=given, budget=raised, on_wait=_waits, on_start=watching.started)
 
-    finish(flow, carry, as_json)
+    finish(flow, carry, as_json, lambda: open_flowcraft(settings))
+
+
+def _budget(written: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in (part.strip() for given in written for part in given.split(",")):
+        unit, sign, value = part.partition("=")
+        if not sign or unit.strip() in found:
+            told = "is given twice" if sign else "has no value"
+            raise WorkflowError(f"--budget: {part!r} {told}; write for example --budget usd=5 or --budget calls=100,time=2h")
+        found[unit.strip()] = value.strip()
+    return found
 
 
 @runs.command("cancel")
 def cancel_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
-    """Cancel a run: its process ends it at its next beat; where that is gone, it is ended here."""
+    """Cancel a run: its process ends it at its next beat; where that is gone, it is ended here, its 'finally' included."""
     flow = open_flowcraft(settings)
-    row = flow.cancel(run, on_wait=_waits)
+    view = LineView(stderr())
+    if not as_json:
+        flow.subscribe(view)
+
+    async def carry() -> RunRow:
+        async with flow:
+            return await flow.cancel(run, on_wait=_waits)
+
+    with redirect_stdout(sys.stderr):  # what functions of 'finally' print
+        row = asyncio.run(carry())
     if as_json:
-        print_json({"run": row.id, "state": row.state})
+        print_json({"run": row.id, "state": row.state, "error": row.error or None})
     else:
         stdout().print(f"run {row.id}: {row.state}")
+        if row.error:
+            stderr().print(Text(row.error, style="red"))
     if row.state != "cancelled":
         raise typer.Exit(1)

@@ -21,10 +21,13 @@ from flowcraft.engine.ports import (
 )
 from flowcraft.engine.reuse import Before, taken_from
 from flowcraft.engine.run import Engine, OnWait
+from flowcraft.engine.waiting import Answer, Approval
 
 __all__ = [
     "ENDED",
     "FINALLY",
+    "Answer",
+    "Approval",
     "AttemptRow",
     "Before",
     "Case",

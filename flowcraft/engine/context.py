@@ -15,6 +15,7 @@ from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
 
 if TYPE_CHECKING:
+    from flowcraft.engine.bodies.approve import ApproveAsk
     from flowcraft.engine.tooling import Given
     from flowcraft.workflow.schema import Stage, ToolName, Workflow
 
@@ -29,7 +30,12 @@ class LeavesValue(StageFailed):
 
 GiveTools = Callable[[Sequence["ToolName"]], Awaitable["Given"]]
 RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
+AskPeople = Callable[["ApproveAsk"], Awaitable[Mapping[str, Any]]]
 RunStages = Callable[[Mapping[str, "Stage"], Mapping[str, Any], str], Any]
+
+
+async def _nobody(ask: ApproveAsk) -> Mapping[str, Any]:
+    raise StageFailed("there is nobody here to ask")
 
 
 async def _no_tools(names: Sequence[ToolName]) -> Given:
@@ -67,7 +73,7 @@ class Context:
     ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
     ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run,
     ``run_stages(stages, names, path)`` the stages of a group, which see these names; ``tools(names)`` gives the tools that the
-    file names.
+    file names, ``ask`` what people chose.
     """
 
     run: str
@@ -81,6 +87,7 @@ class Context:
     run_stages: RunStages
     threads: DaemonPool
     tools: GiveTools = _no_tools
+    ask: AskPeople = _nobody
     deadline: float | None = None
     output: OutputSpec | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Any
 
 from flowcraft.engine.context import LeavesValue
 from flowcraft.engine.failures import TimedOut, is_failure
+from flowcraft.engine.gates import Gates
 from flowcraft.engine.goes import Goes, Unit, goes_before
 from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame
@@ -21,7 +22,7 @@ from flowcraft.engine.tries import Exhausted, Tried, Tries
 from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Group, Prompt, Stage, Uses
+from flowcraft.workflow.schema import Approve, Group, Prompt, Stage, Uses
 
 Scope = Mapping[str, Any]
 
@@ -86,7 +87,8 @@ class Element:
             self._check(unit, piece)
             if piece.state == "done" or (piece.state == "failed" and stage.on_error == "continue"):
                 return self._known(path, piece)
-        await self.ground.may_start()
+        if not self._is_container:
+            await self.ground.may_start()
         self._start()
         begun = time.monotonic()
         try:
@@ -94,6 +96,8 @@ class Element:
         except Exception as error:
             if not is_failure(error):
                 raise
+            if self._is_container:
+                await Gates(self.ground).withdraw(path)
             return await self._failed(unit, error, piece, time.monotonic() - begun)
         origin = self.ground.origin(path) if self._is_container else ""
         return await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun, origin=origin), ""
@@ -124,7 +128,7 @@ class Element:
 
     async def _in_time(self, unit: Unit, piece: Piece | None, scope: Scope) -> Kept:
         """Carry the element out within its ``timeout``."""
-        seconds = unit.rendered.timeout
+        seconds = unit.rendered.timeout if not isinstance(self.stage.body, Approve) else None  # its time is the calendar's
         if seconds is None:
             return await self._all(unit, piece, scope, None)
         clock = asyncio.timeout(seconds)

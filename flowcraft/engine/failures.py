@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flowcraft.engine.job import Stopped
-from flowcraft.errors import BudgetExceeded, FlowCraftError, RunError, StageFailed, StoreError
+from flowcraft.engine.job import Stopped, Waiting
+from flowcraft.errors import ApprovalTimedOut, BudgetExceeded, FlowCraftError, Rejected, RunError, StageFailed, StoreError
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.types import TypeMismatch
 
@@ -14,11 +14,15 @@ class TimedOut(StageFailed):
     """The stage's own time ran out; it is not tried again."""
 
 
+ENDS = (BudgetExceeded, Rejected, ApprovalTimedOut)
+"""What ends the run wherever it happens: no 'on_error: continue' catches it, no 'retry' repeats it."""
+
+
 def is_failure(error: BaseException) -> bool:
     """Say whether ``error`` is the failure of a stage, not the end of the run."""
     if isinstance(error, StageFailed):
         return True
-    return isinstance(error, Exception) and not isinstance(error, RunError | StoreError | BudgetExceeded | Stopped)
+    return isinstance(error, Exception) and not isinstance(error, RunError | StoreError | BudgetExceeded | Stopped | Waiting)
 
 
 def explain(error: BaseException) -> str:

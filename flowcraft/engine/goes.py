@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowcraft.engine.attachments import contents
+from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.context import Context, LeavesValue
 from flowcraft.engine.failures import LONGEST_MESSAGE, TimedOut, explain, is_failure
 from flowcraft.engine.functions import load_module
+from flowcraft.engine.gates import Gates, Place
 from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame, Stopped
 from flowcraft.engine.pieces import Kept, StagePieces
@@ -27,7 +29,7 @@ from flowcraft.events import GoFailed
 from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.attachments import LARGEST
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Body, Group, Prompt, Run, Stage, Uses
+from flowcraft.workflow.schema import Approve, Body, Group, Prompt, Run, Stage, Uses
 from flowcraft.workflow.stage_settings import LONGEST_PAUSE
 from flowcraft.workflow.template import render_value
 from flowcraft.workflow.types import Type
@@ -59,7 +61,9 @@ class Goes:
         self.stage = stage
         self.book = ground.book
         self.path = f"{frame.prefix}{stage.name}"
-        self.container = isinstance(stage.body, Uses | Group)
+        # What people decided in another run counts for none but a recording's.
+        asks = isinstance(stage.body, Approve) and not ground.job.replays
+        self.container = isinstance(stage.body, Uses | Group) or asks
         self._output: Type | None = None
         self._schema: dict[str, Any] | None = None
         self._code: str | None = None
@@ -164,6 +168,8 @@ class Goes:
         told = self.told(error)
         failed = self.book.kept(unit.path, {"error": told, "go": go})
         await self.book.record(f"{unit.path}~{go}", unit.wanted.what, failed, state="failed")
+        if self.container:
+            await Gates(self.ground).withdraw(f"{unit.path}~{go}")
         if self.frame.stopping:
             raise Stopped
         pause = min(self.stage.retry.backoff * 2**before, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -187,6 +193,7 @@ class Goes:
             run_workflow=lambda workflow, inputs, below: ground.run_part(self.frame, workflow, inputs, below),
             run_stages=lambda stages, names, below: ground.run_group(self.frame, stages, names, below),
             tools=lambda names: ground.bench.given(self.frame, names, pieces),
+            ask=lambda ask: self._asked(unit, ask),
             threads=ground.threads,
             deadline=deadline,
             output=OutputSpec(schema=self._schema, name=stage.name) if self._schema is not None else None,
@@ -210,6 +217,11 @@ class Goes:
             # Not we were cancelled, but something of the body's own; the task group would take it for an end without a word.
             raise StageFailed("the body was cancelled from within", run=self.book.run, stage=unit.path) from None
         return self.book.kept(unit.path, value if self._output is None else self._output.check(plain(value)))
+
+    async def _asked(self, unit: Unit, ask: ApproveAsk) -> Mapping[str, Any]:
+        before = goes_before(self.book.known(unit.path))
+        place = Place(path=unit.path, what=unit.wanted.what, before=before, timeout=unit.rendered.timeout)
+        return await Gates(self.ground).ask(place, ask)
 
 
 def goes_before(piece: Piece | None) -> int:

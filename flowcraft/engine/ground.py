@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowcraft.attempts import Attempt
-from flowcraft.engine.job import Frame, Job, Spent, Stopped
+from flowcraft.engine.job import Frame, Job, Spent, Stopped, Waiting
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook, Sources
-from flowcraft.engine.ports import AttemptRow, EventRow, Piece, Quality, RunStore, SegmentStart
+from flowcraft.engine.ports import AttemptRow, EventRow, Piece, Quality, RunStore, SegmentStart, Write
 from flowcraft.engine.reuse import around, source_of
 from flowcraft.engine.sources import code_digest
 from flowcraft.engine.threads import DaemonPool
@@ -63,6 +63,7 @@ class Ground(ABC):
         self.book = PieceBook((start.run.id, start.run.epoch), start.pieces, desk.writer, job.redactor, sources)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.bench = Bench(job, desk.threads)
+        self.idle = job.cancels or job.replays
         self._gaps = desk.owner.gaps
         self._offline = False
         self._next_event = start.next_event
@@ -149,6 +150,8 @@ class Ground(ABC):
             raise StageFailed(str(frame.failure), run=self.book.run, stage=frame.failure.stage)
         if frame.stopping:
             raise Stopped
+        if frame.waiting:
+            raise Waiting
 
     def code(self, folder: str, module: str) -> str:
         """Return the digest of a module's code, made once: many stages may call functions of one module."""
@@ -216,7 +219,12 @@ class Ground(ABC):
         return bool(mark) and number.isdigit() and any(self.book.anew(f"{element}#{n}") for n in range(1, int(number)))
 
     async def may_start(self) -> None:
-        """Return if new work may start; after a pause of the process, look first who owns the run."""
+        """Return if new work may start; after a pause of the process, look first who owns the run.
+
+        Raises Stopped where nothing new starts.
+        """
+        if self.idle:
+            raise Stopped
         owner = self.desk.owner
         if owner.fresh and owner.gaps == self._gaps:
             return
@@ -232,10 +240,21 @@ class Ground(ABC):
 
     def emit(self, kind: type[Event], *, keep: bool = True, **fields: Any) -> None:
         """Make an event of this run, hand it to all who watch, and keep it if it is of a kept kind."""
-        event = kind(run=self.run_row.id, time=self.desk.now(), **fields)
+        event = self.event(kind, **fields)
         if keep and event.kept:
             self.book.add_event(self._row(event))
         self.desk.bus.emit(event)
+
+    def event(self, kind: type[Event], **fields: Any) -> Event:
+        """Make an event of this run, which nobody has seen yet."""
+        return kind(run=self.run_row.id, time=self.desk.now(), **fields)
+
+    async def write(self, event: Event | None = None, **what: Any) -> None:
+        """Store something of this run behind the fence, together with an event of it, which is handed out then."""
+        events = (self._row(event),) if event is not None else ()
+        await self.desk.writer.save(Write(run=self.book.run, epoch=self.book.epoch, events=events, **what))
+        if event is not None:
+            self.desk.bus.emit(event)
 
     def _row(self, event: Event) -> EventRow:
         with self._event_lock:

@@ -20,7 +20,9 @@ from flowcraft.workflow.schema import Stage, Workflow
 class Job:
     """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read.
 
-    ``reuse`` knows work that other runs have finished already; of a fork, ``before`` tells of the run it was made of.
+    ``reuse`` knows work that other runs have finished already; of a fork, ``before`` tells of the run it was made of. ``notes``
+    is said when the segment begins. A job that ``cancels`` begins nothing but ``finally``; one that ``replays`` begins nothing
+    at all.
     """
 
     workflow: Workflow
@@ -34,6 +36,9 @@ class Job:
     date: str = ""
     reuse: Reuse | None = None
     before: Before | None = None
+    notes: tuple[str, ...] = ()
+    cancels: bool = False
+    replays: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,11 +46,12 @@ class StageReport:
     """How a stage ended. ``errors`` holds the messages of elements that failed with ``on_error: continue``.
 
     ``judge`` is what the stage's judge said of the try that counts, with ``each`` a list; ``tries`` the most that an element
-    took. ``chosen`` is the model whose answer counted last, where the attempts do not tell. ``origin`` says from where all of
-    it was taken, as that of a piece.
+    took. A stage is ``waiting`` while a gate, itself or one in it, waits for a person, ``pending`` before its turn. ``chosen``
+    is the model whose answer counted last, where the attempts do not tell. ``origin`` says from where all
+    of it was taken, as that of a piece.
     """
 
-    state: str = "waiting"
+    state: str = "pending"
     error: str = ""
     errors: list[str] = field(default_factory=list)
     judge: Any = None
@@ -101,6 +107,10 @@ class Stopped(Exception):
     """Something else failed meanwhile: nothing new starts."""
 
 
+class Waiting(Exception):
+    """A gate, here or further in, waits for a person."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Frame:
     """Stages that are carried out together, with their names and values.
@@ -129,6 +139,11 @@ class Frame:
     def stopping(self) -> bool:
         """Whether a stage of this workflow, or of one around it, has failed."""
         return self.stopped or (self.parent is not None and self.parent.stopping)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one of the stages waits for a person."""
+        return any(report.state == "waiting" for report in self.reports.values())
 
     @property
     def top(self) -> Frame:

@@ -16,6 +16,8 @@ from flowcraft.errors import StoreError
 
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 10.0
+IDLE_BEATS = 10
+"""After so many beats without a run the beat pauses until there is one again."""
 
 
 def _read(path: str) -> str:
@@ -104,13 +106,18 @@ def watch(store: RunStore, process: str, *, pause: Callable[[float], object] = t
 class Owner:
     """The process that we are, as an owner of runs. Beats on a thread of its own as long as it owns any.
 
-    ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``). ``gaps`` counts
-    how often a beat came so late that another process may have taken runs over meanwhile.
+    ``on_wanted(run, wanted)`` is called on that thread when somebody wants something of a run (``cancel``); ``busy`` says
+    whether any run is carried out here. ``gaps`` counts how often a beat came so late that another process may have taken runs
+    over meanwhile.
     """
 
-    def __init__(self, store: RunStore, on_wanted: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, store: RunStore, on_wanted: Callable[[str, str], None], busy: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._on_wanted = on_wanted
+        self._busy = busy
+        self._awake = threading.Event()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -124,10 +131,14 @@ class Owner:
         return self.process.id
 
     def start(self) -> None:
-        """Enter this process and begin to beat; later calls do nothing."""
+        """Enter this process and begin to beat; later calls do nothing but end a pause."""
         with self._lock:
             if self._thread is not None:
+                if not self._awake.is_set():
+                    self.beat()
+                    self._awake.set()
                 return
+            self._awake.set()
             self._store.join(self.process)
             self._beaten = time.monotonic()
             self._stop.clear()
@@ -150,7 +161,14 @@ class Owner:
             self._on_wanted(run, what)
 
     def _serve(self) -> None:
+        quiet = 0
         while not self._stop.wait(BEAT_SECONDS):
+            quiet = 0 if self._busy() else quiet + 1
+            if quiet >= IDLE_BEATS:
+                quiet = 0
+                self._awake.clear()
+                self._awake.wait()
+                continue
             try:
                 self.beat()
             except StoreError:
@@ -163,5 +181,6 @@ class Owner:
         if thread is None:
             return
         self._stop.set()
+        self._awake.set()
         thread.join()
         self._store.leave(self.id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from flowcraft.attempts import Attempt
+from flowcraft.engine.waiting import Answer, Approval, ApprovalStore, Mark
 from flowcraft.plugin.chat import Scope
 from flowcraft.plugin.llm import LLM
 
@@ -89,6 +90,11 @@ class RunRow:
     error: str = ""
     offline: bool = False
 
+    @property
+    def answers(self) -> Mapping[str, Answer]:
+        """What gates are answered with as soon as they ask, by their names."""
+        return {name: Answer(**given) for name, given in (self.snapshot.get("answers") or {}).items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTotals:
@@ -130,6 +136,8 @@ class Write:
     pieces: tuple[Piece, ...] = ()
     events: tuple[EventRow, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
+    asked: tuple[Approval, ...] = ()
+    marks: tuple[Mark, ...] = ()
     state: StateChange | None = None
 
 
@@ -146,7 +154,7 @@ class ProcessRow:
     beat: int = 0
 
 
-class RunStore(Protocol):
+class RunStore(ApprovalStore, Protocol):
     """Runs, their pieces, attempts and events, and the processes that own them."""
 
     def create(self, run: NewRun) -> None:
@@ -193,6 +201,10 @@ class RunStore(Protocol):
 
     def totals(self, runs: Sequence[str]) -> Mapping[str, RunTotals]:
         """Return what each of these runs cost."""
+        ...
+
+    def amend(self, run: str, epoch: int, changes: Mapping[str, Any]) -> bool:
+        """Put ``changes`` into a run's snapshot, if its epoch still is ``epoch``. False: it is not."""
         ...
 
     def want(self, run: str, wanted: str) -> None:

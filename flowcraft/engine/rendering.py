@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flowcraft.engine.attachments import attached
+from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.bodies.group import GroupAsk
 from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
@@ -16,7 +17,7 @@ from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Group, Plugin, Prompt, Run, Shell, Stage, Uses
+from flowcraft.workflow.schema import Approve, Group, Plugin, Prompt, Run, Shell, Stage, Uses
 from flowcraft.workflow.stage_settings import completed_params, params_mistakes
 from flowcraft.workflow.template import Template, inserted, render_value
 
@@ -78,6 +79,8 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
         asks["shell"] = body.command
     elif isinstance(body, Uses):
         asks["uses"] = body.path
+    elif isinstance(body, Approve):
+        asks["approve"] = rendered.options.data()
     elif isinstance(body, Group):
         asks["stages"] = list(body.stages)  # each of them says what it asks for
     else:
@@ -98,6 +101,9 @@ def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], 
     body = stage.body
     if isinstance(body, Prompt):
         return replace(_prompt(stage.name, body, scope, latest), attach=attached(stage, body.attach, scope))
+    if isinstance(body, Approve):
+        question = body.question.text(scope)
+        return ApproveAsk(question=question, choices=body.choices, rejects=body.rejects, form=body.form)
     if isinstance(body, Group):
         return GroupAsk(stages=body.stages, names=scope)
     if isinstance(body, Run):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from flowcraft.engine.ground import Desk
 from flowcraft.engine.job import Job, StageReport
@@ -19,6 +21,11 @@ from flowcraft.events import Bus
 from flowcraft.llm.ports import CallRecord
 
 OnWait = Callable[[ProcessRow], None]
+S = TypeVar("S", bound=SegmentStart | None)
+
+
+class RunAlive(RunError):
+    """Another process carries the run out, and is alive."""
 
 
 class Engine:
@@ -26,13 +33,13 @@ class Engine:
 
     def __init__(self, store: RunStore, bus: Bus) -> None:
         self.store = store
-        self.owner = Owner(store, self._wanted)
+        self.owner = Owner(store, self._wanted, lambda: bool(self._segments))
         self.writer = Writer(store)
         self.threads = DaemonPool()
         self.desk = Desk(store=store, writer=self.writer, owner=self.owner, bus=bus, threads=self.threads)
         self._segments: dict[str, Segment] = {}
 
-    async def begin(self, start: Callable[[threading.Event], SegmentStart]) -> SegmentStart:
+    async def begin(self, start: Callable[[threading.Event], S]) -> S:
         """Return what ``start`` (``create`` or ``take_over``) gives on a thread, told by its argument if nobody waits any more.
 
         Cancelled meanwhile, the run is left alone, or as interrupted where it was begun already.
@@ -73,7 +80,7 @@ class Engine:
         self.owner.start()
         given_up = given_up or threading.Event()
         if not self._is_free(row, on_wait, given_up):
-            raise RunError(
+            raise RunAlive(
                 f"run {row.id} is being carried out by another process that is alive; wait for it, or end it with "
                 f"'flowcraft runs cancel {row.id}'",
                 run=row.id,
@@ -110,13 +117,43 @@ class Engine:
 
     async def carry(self, job: Job, start: SegmentStart) -> tuple[StateChange, Mapping[str, StageReport]]:
         """Carry a segment out until the run ends; return how it and its stages ended."""
-        segment = Segment(self.desk, job, start)
-        self._segments[start.run.id] = segment
-        try:
-            return await segment.run(), segment.reports
-        finally:
-            del self._segments[start.run.id]
-            segment.ended.set()
+        due: Sequence[tuple[str, int]] = ()
+        while True:
+            self.owner.start()
+            segment = Segment(self.desk, job, start)
+            self._segments[start.run.id] = segment
+            try:
+                change = await segment.run()
+            finally:
+                del self._segments[start.run.id]
+                segment.ended.set()
+            if change.state != "waiting":
+                return change, segment.reports
+            # Somebody may have answered who found the run running still: who ends a segment looks once more behind it.
+            before, due = due, await asyncio.to_thread(self.due, start.run.id)
+            begun = await self._begin_again(start.run) if due and due != before else None
+            if begun is None:
+                return change, segment.reports
+            start, job = begun, replace(job, notes=())
+
+    def due(self, run: str) -> Sequence[tuple[str, int]]:
+        """Return which approvals of a run were answered, or ran out of time, and wait for its next segment."""
+        return self.store.due(run, self.desk.now())
+
+    async def _begin_again(self, run: RunRow) -> SegmentStart | None:
+        """Begin the next segment of a run that has just begun to wait; None where somebody else was faster."""
+        return await self.begin(lambda given_up: self.store.begin(run.id, self.owner.id, run.epoch))
+
+    def is_carried(self, row: RunRow) -> bool:
+        """Say whether a process carries the run out, as far as can be seen at once."""
+        if not row.owner or row.state != "running":
+            return False
+        process = self.store.process(row.owner)
+        return process is not None and not is_gone(process)
+
+    def carries(self, run: str) -> bool:
+        """Say whether the run is being carried out in this process."""
+        return run in self._segments
 
     def cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
         """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is."""
@@ -163,8 +200,9 @@ class Engine:
             self.threads.close()
 
 
-async def _started(task: asyncio.Future[SegmentStart]) -> SegmentStart | None:
+async def _started(task: asyncio.Future[Any]) -> SegmentStart | None:
     try:
-        return await task
+        begun: SegmentStart | None = await task
+        return begun
     except FlowCraftError:
         return None

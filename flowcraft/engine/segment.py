@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from flowcraft.engine.finale import PREFIX, End, Finale
+from flowcraft.engine.gates import Gates
 from flowcraft.engine.graph import first_error, walk
 from flowcraft.engine.ground import Desk, Ground
 from flowcraft.engine.job import Frame, Job, StageReport
@@ -45,6 +46,8 @@ class Segment(Ground):
         begun = time.monotonic()
         stages = tuple(self.job.workflow.stages)
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)
+        for note in self.job.notes:
+            self.say("", note)
         interrupted: asyncio.CancelledError | None = None
         try:
             end = await self._whole()
@@ -75,8 +78,9 @@ class Segment(Ground):
         """Carry the run out and then, unless it is interrupted, what runs last."""
         try:
             await self._remember()
-            end = self.finale.recorded() or await self._carry()
-            return await self.finale.carry(end)
+            if self.job.cancels:
+                return await self._given_up()
+            return await self._last(self.finale.recorded() or await self._carry())
         except asyncio.CancelledError:
             if not self.cancelled:
                 raise
@@ -85,13 +89,29 @@ class Segment(Ground):
                 await self._remember()
         end = End(state="cancelled")
         # Cancelled while 'finally' ran, nothing is left to do.
-        return end if self.finale.frame is not None else await self.finale.carry(end)
+        return end if self.finale.frame is not None else await self._last(end)
+
+    async def _last(self, end: End) -> End:
+        """Do what is done last when a run ends, which one that waits for people does not: withdraw what is asked, 'finally'."""
+        if end.state == "waiting":
+            return end
+        if end.state != "done":
+            await Gates(self).withdraw()
+        return await self.finale.carry(end)
+
+    async def _given_up(self) -> End:
+        """End a run that its process left as cancelled: look up what was finished, then do what is done last."""
+        await self._carry()
+        self.idle = False
+        return await self._last(End(state="cancelled"))
 
     async def _carry(self) -> End:
         try:
             await self._in_time(self.walk(self.root))
             if self.root.failure is not None:
                 return End(state="failed", error=f"stage {self.root.failure.stage}: {self.root.failure}")
+            if self.root.waiting:
+                return End(state="waiting")
             for name, report in self.root.reports.items():
                 if report.state not in ("done", "skipped", "failed"):
                     return End(state="failed", error=f"stage {name} did not come to an end")

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flowcraft.engine.element import Element
-from flowcraft.engine.failures import is_failure
+from flowcraft.engine.failures import ENDS, is_failure
 from flowcraft.engine.ground import Ground
-from flowcraft.engine.job import Frame, StageReport, Stopped
+from flowcraft.engine.job import Frame, StageReport, Stopped, Waiting
 from flowcraft.engine.rendering import parallel
 from flowcraft.engine.reuse import SET_BY_HAND, plain_path
-from flowcraft.errors import BudgetExceeded, StageFailed
+from flowcraft.errors import StageFailed
 from flowcraft.events import ElementFinished, StageFinished, StageStarted
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.schema import Stage
@@ -43,7 +43,10 @@ class StageRunner:
         except Stopped:
             self.report.state = "stopped"
             return False
-        except BudgetExceeded as error:
+        except Waiting:
+            self.report.state = "waiting"
+            return False
+        except ENDS as error:
             # Not the stage failed, but the run is at its end: what is under way is finished, nothing new starts anywhere.
             message = self.element.goes.told(error)
             self._end("failed", message)
@@ -113,6 +116,7 @@ class StageRunner:
         self.report.judge = [None] * len(items) if self.stage.judge is not None and self.stage.until is not None else None
         errors: dict[int, str] = {}
         waiting = iter(range(len(items)))
+        waits: list[int] = []
         done = 0
 
         async def work() -> None:
@@ -121,7 +125,11 @@ class StageRunner:
                 if self.frame.stopping:
                     raise Stopped
                 path = f"{self.path}[{index}]"
-                values[index], error = await self.element.carry(path, {**scope, "item": items[index], "index": index})
+                try:
+                    values[index], error = await self.element.carry(path, {**scope, "item": items[index], "index": index})
+                except Waiting:
+                    waits.append(index)  # it holds up none of the others
+                    continue
                 self._take(path, index)
                 done += 1
                 if error:
@@ -139,11 +147,14 @@ class StageRunner:
                         elements=len(items),
                     )
 
-        workers = min(parallel(self.stage, scope), len(items))
+        # Where nothing begins, one after the other: the first that stops must not keep others from being looked up.
+        workers = 1 if self.ground.idle else min(parallel(self.stage, scope), len(items))
         if workers <= 1:
             await work()
         else:
             await self._together(work, workers)
+        if waits:
+            raise Waiting
         self.report.errors = [errors[index] for index in sorted(errors)]
         return values
 
@@ -155,7 +166,7 @@ class StageRunner:
             try:
                 await work()
             except Exception as error:
-                if not is_failure(error) and not isinstance(error, Stopped | BudgetExceeded):
+                if not is_failure(error) and not isinstance(error, (Stopped, *ENDS)):
                     raise
                 outcomes.append(error)
                 self.frame.stopped = True

@@ -112,7 +112,8 @@ class Tries:
             self.book.check(piece, unit.wanted)
             if piece.state == "done":
                 return unit, Kept(piece.result, json.loads(piece.result))
-        await self.goes.ground.may_start()
+        if not self.goes.container:
+            await self.goes.ground.may_start()
         begun = time.monotonic()
         kept = await self.goes.finish(unit, piece, deadline)
         origin = self.goes.ground.origin(path) if self.goes.container else ""

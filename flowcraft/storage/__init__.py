@@ -3,7 +3,7 @@
 from flowcraft.storage.answers import SqlAnswers
 from flowcraft.storage.calls import SqlCallStore
 from flowcraft.storage.database import Database
-from flowcraft.storage.export import Export, is_export, write_export
+from flowcraft.storage.export import Export, is_export, reopen, write_export
 from flowcraft.storage.limits import SqlLimits
 from flowcraft.storage.runs import SqlRunStore
 from flowcraft.storage.spending import SqlSpending
@@ -19,5 +19,6 @@ __all__ = [
     "SqlSpending",
     "SqlVerdictStore",
     "is_export",
+    "reopen",
     "write_export",
 ]

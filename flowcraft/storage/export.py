@@ -8,14 +8,15 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Table, insert, select
+from sqlalchemy import URL, Connection, Table, delete, insert, select, update
 
 from flowcraft.engine.ports import RunRow
 from flowcraft.errors import StoreError
+from flowcraft.events import AnswerChosen
 from flowcraft.redaction import Redactor
 from flowcraft.storage.database import Database
 from flowcraft.storage.migrations import HEAD, VERSION_TABLE
@@ -148,6 +149,25 @@ def copy_export(path: Path, folder: Path) -> Path:
     made = folder / "run.sqlite"
     shutil.copyfile(path, made)
     return made
+
+
+def reopen(export: Export, folder: Path, inputs: Mapping[str, Any]) -> str:
+    """Copy the run of an export into a database in ``folder``, as if it had just begun with ``inputs``; return its URL.
+
+    It has no pieces. What is known of its attempts stays, and which answers counted: workflows may ask for that.
+    """
+    made = copy_export(export.path, folder)
+    database = _database(made)
+    try:
+        with database.write() as connection:
+            connection.execute(delete(pieces))
+            connection.execute(delete(approvals))
+            connection.execute(delete(events).where(events.c.kind != AnswerChosen.kind))
+            connection.execute(update(runs).values(state="interrupted", seconds=0.0, error="", outputs="null", ended=None))
+            connection.execute(update(documents).values(inputs=to_json(dict(inputs))))
+    finally:
+        database.close()
+    return f"sqlite:///{made}"
 
 
 def is_export(name: str) -> bool:

@@ -10,7 +10,9 @@ from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from flowcraft.engine.ports import ENDED, NewRun, RunStore, SegmentStart, StateChange, Write
 from flowcraft.errors import StoreError
+from flowcraft.storage.approvals import WITHDRAW, ApprovalStatements, SqlApprovals
 from flowcraft.storage.database import Database
+from flowcraft.storage.documents import SqlDocuments
 from flowcraft.storage.processes import SqlProcesses
 from flowcraft.storage.reading import SqlRuns, read_pieces, read_run
 from flowcraft.storage.rows import ATTEMPT, attempt_values, storable, to_json
@@ -67,11 +69,12 @@ class _Statements:
         self.attempt = Statement(insert(attempts), dialect, _ATTEMPT)
         self.change = Statement(_CHANGE, dialect)
         self.give_back = Statement(_GIVE_BACK, dialect)
+        self.approvals = ApprovalStatements(database)
         expected = (("b_run", "b_epoch"), _PIECE, _EVENT, _ATTEMPT)
         assert tuple(said.names for said in (self.fence, self.piece, self.event, self.attempt)) == expected
 
 
-class SqlRunStore(SqlRuns, SqlProcesses, RunStore):
+class SqlRunStore(SqlRuns, SqlDocuments, SqlProcesses, SqlApprovals, RunStore):
     """RunStore over a SQL database."""
 
     def __init__(self, database: Database) -> None:
@@ -114,6 +117,8 @@ class SqlRunStore(SqlRuns, SqlProcesses, RunStore):
             _many(cursor, said.event, [row for write in kept for row in _event_rows(write)])
             _many(cursor, said.attempt, [row for write in batch for row in _attempt_rows(write)])
             for write in kept:
+                if write.asked or write.marks or write.state is not None:
+                    said.approvals.carry_out(cursor, write)
                 if write.state is not None:
                     change = said.change if write.state.state == "running" else said.give_back
                     values = {**_changed(write.state), "b_run": write.run, "b_epoch": write.epoch}
@@ -129,7 +134,10 @@ class SqlRunStore(SqlRuns, SqlProcesses, RunStore):
     def end_unowned(self, run: str, epoch: int, change: StateChange) -> bool:
         """End a run whose owner is gone, if its epoch still is ``epoch`` and it has not ended. False: it is not."""
         with self._database.write() as connection:
-            return bool(connection.execute(_TAKE_AND_END, {**_changed(change), "b_run": run, "b_epoch": epoch}).rowcount)
+            ended = connection.execute(_TAKE_AND_END, {**_changed(change), "b_run": run, "b_epoch": epoch}).rowcount
+            if ended:
+                connection.execute(WITHDRAW, {"b_run": run})
+            return bool(ended)
 
 
 def _fenced(cursor: Any, fence: str, batch: Sequence[Write]) -> set[tuple[str, int]]:

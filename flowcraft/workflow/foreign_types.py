@@ -11,7 +11,7 @@ from typing import Any
 
 from flowcraft.errors import WorkflowError
 from flowcraft.source.schemas import validator_of
-from flowcraft.workflow.types import INLINE, Details, Type
+from flowcraft.workflow.types import INLINE, Details, Fields, ListOf, Named, Nullable, Type
 
 
 class _Held:
@@ -133,6 +133,19 @@ class Schema(Type):
     def size(self) -> int:
         """Large: it may bring ``$defs``, which belong to the root."""
         return INLINE + 1
+
+
+def imports(kind: Type) -> bool:
+    """Say whether a type holds a pydantic model that is not imported yet: checking a value would run the user's code."""
+    if isinstance(kind, Model):
+        return kind.held.value is None
+    if isinstance(kind, Fields):
+        return any(map(imports, kind.fields.values()))
+    if isinstance(kind, ListOf):
+        return imports(kind.element)
+    if isinstance(kind, Nullable):
+        return imports(kind.inner)
+    return isinstance(kind, Named) and imports(kind.target)
 
 
 def _hoisted(schema: Mapping[str, Any], defs: dict[str, Any] | None) -> dict[str, Any]:

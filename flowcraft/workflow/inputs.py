@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.source import did_you_mean, listed, read_document
+from flowcraft.workflow.foreign_types import imports
 from flowcraft.workflow.schema import Input, Workflow
 from flowcraft.workflow.type_syntax import finite, parse_json
 from flowcraft.workflow.types import Enumeration, ListOf, Scalar, Type, TypeMismatch
@@ -19,19 +20,20 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0
 _LARGEST = 10_000_000
 
 
-def bind_inputs(workflow: Workflow, values: Mapping[str, Any]) -> dict[str, Any]:
+def bind_inputs(workflow: Workflow, values: Mapping[str, Any], *, importing: bool = True) -> dict[str, Any]:
     """Return the inputs of a run: ``values`` as they fit their types, defaults where none is given.
 
-    Raises WorkflowError that lists every unknown, missing and wrong input.
+    Not ``importing``, pydantic models are not asked, which would run the user's code. Raises WorkflowError that lists every unknown, missing and wrong input.
     """
     problems = _unknown(workflow, values) + _missing(workflow, values)
     bound: dict[str, Any] = {}
     for name, known in workflow.inputs.items():
-        if name not in values:
-            bound[name] = known.default
+        value, foreign = values.get(name, known.default), imports(known.type)
+        if (foreign and not importing) or (name not in values and (value is None or not foreign)):
+            bound[name] = value
             continue
         try:
-            bound[name] = known.type.check(values[name])
+            bound[name] = known.type.check(value)
         except TypeMismatch as error:
             problems += [_wrong(known, item) for item in error.details]
     if problems:
@@ -172,6 +174,11 @@ def _value(kind: Type, texts: Sequence[tuple[str, bool]]) -> Any:
     if len(texts) > 1:
         raise ValueError("it is given more than once, and it is no list")
     return _one(kind, texts[0][0])
+
+
+def parse_value(kind: Type, text: str) -> Any:
+    """Return the value of a type that a text says, as an input's does; raise ValueError where it says none."""
+    return _value(kind, [(text, True)])
 
 
 def _one(kind: Type, text: str) -> Any:

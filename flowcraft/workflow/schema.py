@@ -10,7 +10,7 @@ from flowcraft.errors import Problem
 from flowcraft.source import Document, Position
 from flowcraft.workflow.expressions import Expression
 from flowcraft.workflow.template import Template
-from flowcraft.workflow.types import ANY, Type
+from flowcraft.workflow.types import ANY, Fields, Type
 
 LANGUAGE_VERSION = 1
 
@@ -130,7 +130,20 @@ class Group:
     stages: Mapping[str, Stage]
 
 
-Body = Prompt | Run | Shell | Uses | Group | Plugin
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve:
+    """A question to a person. ``choices`` holds a label for each choice, empty where it needs none; ``form`` is asked besides.
+
+    ``rejects`` says that 'reject' is no value to route on: it fails the stage.
+    """
+
+    question: Template
+    choices: Mapping[str, str]
+    rejects: bool = True
+    form: Fields | None = None
+
+
+Body = Prompt | Run | Shell | Uses | Group | Approve | Plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +172,7 @@ class Stage:
     max: int | Template | None = None
     model: str | Template | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
+    params_from: Template | None = None
     strategy: str | None = None
     judge: Judge | None = None
     confidence: float | None = None
@@ -170,8 +184,6 @@ class Stage:
     depends: tuple[str, ...] = ()
     mentions_run: bool = False
     position: Position = field(default_factory=Position, compare=False)
-
-    params_from: Template | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import did_you_mean, listed, nearest
+from flowcraft.workflow.approvals import read_approve
 from flowcraft.workflow.attachments import read_attach
 from flowcraft.workflow.commands import prints_text, read_shell
 from flowcraft.workflow.drafts import FINALLY, Block, Draft
@@ -103,7 +104,7 @@ class StageReader:
         if draft is None:
             return None
         body, uses, signature = draft
-        output = self.output(path, data, key)
+        output = None if key == "approve" else self.output(path, data, key)  # its form stands in its body
         if isinstance(body, Shell):
             body = replace(body, text=prints_text(output))
         tooled = isinstance(body, Prompt) and bool(body.tools)
@@ -181,7 +182,7 @@ class StageReader:
         defaults = self.header.defaults
         strategic = takes("strategy", body, self.takes) and not (tooled and defaults.strategy == "best_of_two")
         params = takes("params", body, self.takes)
-        timed = body not in ("uses", "stages")
+        timed = body not in ("approve", "uses", "stages")
         return StageSettings(
             model=own.model,
             params=completed_params(own.params, defaults.params) if params else {},
@@ -219,8 +220,11 @@ class StageReader:
         if key == "shell":
             shell = read_shell(self.reading, path, data)
             return (shell, "", None) if shell is not None else None
+        if key == "approve":
+            approve = read_approve(self.reading, path, data, self.output(path, data, key), name)
+            return (approve, "", None) if approve is not None else None
         if key == "uses":
-            target = self.reading.plain(at, data[key], "'uses'")
+            target = self.reading.filled(at, data[key], "'uses'")
             absolute = self.workflow(at, target) if target else ""
             return (Uses(path=target, workflow=UNKNOWN_WORKFLOW), absolute, None) if absolute else None
         options = read_options(self.reading, at, data[key], self.bodies[key], name)
@@ -242,7 +246,7 @@ class StageReader:
 
     def run(self, at: Path, data: Any) -> tuple[Body, str, Signature | None] | None:
         """Read the function of a ``run``."""
-        target = self.reading.plain(at, data, "'run'")
+        target = self.reading.filled(at, data, "'run'")
         if not target:
             return None
         found = TARGET.fullmatch(target)

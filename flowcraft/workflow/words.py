@@ -40,28 +40,28 @@ BODIES: Mapping[str, str] = {
     "run": "A Python function, package.module:function, sync or async; looked up beside the workflow file first.",
     "shell": "A command of bash; values reach it as environment variables that 'with' names, 'stdin' is piped.",
     "uses": "Another workflow file, as a part of this run.",
+    "approve": "A question to a person, durably: the stage waits until somebody chooses; a template, or {file: path}.",
     "stages": "A group of stages in place: they see the names around them; its value is the object of theirs.",
 }
 
 LATER_STAGE_KEYS = frozenset(
     {
-        "approve",
         "crew",
         "agent",
         "cache",
-        "choices",
         "history",
     }
 )
-LATER_BODIES = frozenset({"approve", "crew"})
+LATER_BODIES = frozenset({"crew"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageKey:
-    """A key of a stage. ``bodies`` names the bodies that take it; None: all do."""
+    """A key of a stage. ``bodies`` names the bodies that take it; None: all do but those in ``without``."""
 
     description: str
     bodies: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
 
 
 STAGE_KEYS: Mapping[str, StageKey] = {
@@ -72,13 +72,25 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     "until": StageKey(description="An expression; the stage is tried again until it is true, at most 'max' times."),
     "max": StageKey(description="How often the stage is tried at most; goes with 'until'."),
     "timeout": StageKey(description="How long one element may take, all its tries included: 500ms, 30s, 5m, 24h, 7d."),
-    "retry": StageKey(description="So many more goes of the body: a number, or {max, backoff}."),
-    "on_error": StageKey(description="fail (default), or continue: the stage is null and its error is in the run's record."),
+    "retry": StageKey(
+        description="So many more goes of the body: a number, or {max, backoff}.", without=frozenset({"approve"})
+    ),
+    "on_error": StageKey(
+        description="fail (default), or continue: the stage is null and its error is in the run's record.",
+        without=frozenset({"approve"}),
+    ),
     "with": StageKey(
         description="Arguments of the function, variables of the command, or inputs of the workflow.",
         bodies=frozenset({"run", "shell", "uses"}),
     ),
-    "output": StageKey(description="The type of the result, which is checked.", bodies=frozenset({"prompt", "run", "shell"})),
+    "output": StageKey(
+        description="The type of the result, which is checked; of an approve, the fields of a form.",
+        bodies=frozenset({"prompt", "run", "shell", "approve"}),
+    ),
+    "choices": StageKey(
+        description="What a person may choose: a list, or labels by choice; without it approve, and reject, which fails.",
+        bodies=frozenset({"approve"}),
+    ),
     "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt"})),
     "params": StageKey(
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
@@ -139,9 +151,10 @@ def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]], besid
     """
     if key == "judge" and "until" in beside:
         return True
-    bodies = STAGE_KEYS[key].bodies
+    known = STAGE_KEYS[key]
+    bodies = known.bodies
     if bodies is None:
-        return True
+        return body not in known.without
     return key in plugin_takes[body] if body in plugin_takes else body in bodies
 
 

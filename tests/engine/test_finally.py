@@ -96,7 +96,7 @@ async def test_runs_after_a_cancel(project):
         )
         await started.wait()
         (row,) = flow.engine.store.list()
-        await asyncio.to_thread(flow.cancel, row.id)
+        await flow.cancel(row.id)
         result = await task
 
     assert result.state == "cancelled"
@@ -144,3 +144,88 @@ async def test_its_stages_are_told_below_it(project):
 
     told = [event.stage for event in project.events if isinstance(event, StageFinished)]
     assert told == ["one", "finally[1]/notify"]
+
+
+CANCELLED = """
+    inputs: {path: string}
+    stages:
+      one: {run: "steps:note", with: {word: first}}
+      each_one: {each: ["a", "b"], run: "steps:note", with: {word: "${{ item }}"}}
+      group: {stages: {inner: {run: "steps:note", with: {word: inner}}}}
+      two: {needs: [one, each_one, group], run: "steps:stop_here", with: {path: "${{ inputs.path }}"}}
+      three: {needs: [two], run: "steps:note", with: {word: never}}
+    finally:
+      last:
+        run: "steps:note"
+        with: {word: "${{ run.state }}:${{ one }}:${{ each_one[1] }}:${{ group.inner }}:${{ two }}:${{ run.stages.three.state }}"}
+      after: {needs: [last], run: "steps:stop_here", with: {path: "${{ inputs.path }}2"}}
+"""
+
+STOP = """
+
+import asyncio
+async def stop_here(path):
+    note(pathlib.Path(path).name)
+    if not pathlib.Path(path).exists():
+        pathlib.Path(path).touch()
+        await asyncio.sleep(60)
+    return "over"
+"""
+
+
+async def interrupted(project, carry, run=None):
+    """Carry a run out until it stops, and interrupt it there, as a process does that ends; return its id."""
+    flow = project.open()
+    async with flow:
+        task = asyncio.ensure_future(carry(flow))
+        while len(project.marks()) < (run or 5):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (row,) = flow.engine.store.list()
+    return row.id
+
+
+async def test_runs_when_a_run_without_an_owner_is_cancelled_and_sees_what_was_finished(project):
+    project.steps((project.path / "steps.py").read_text() + STOP)
+    (project.path / "p2").touch()
+    run = await interrupted(project, lambda flow: project.run(CANCELLED, flow, path=str(project.path / "p")))
+    project.forget()
+    assert sorted(project.marks()) == ["a", "b", "first", "inner", "p"]
+
+    async with project.open() as flow:
+        row = await flow.cancel(run)
+
+    assert row.state == "cancelled"
+    assert project.marks()[5:] == ["cancelled:first:b:inner::pending", "p2"]
+
+
+async def test_goes_on_as_cancelled_when_that_is_interrupted_too(project):
+    project.steps((project.path / "steps.py").read_text() + STOP)
+    run = await interrupted(project, lambda flow: project.run(CANCELLED, flow, path=str(project.path / "p")))
+    project.forget()
+    await interrupted(project, lambda flow: flow.cancel(run), 7)
+    project.forget()
+
+    result = await project.resume(run)
+
+    assert (result.state, result.outputs) == ("cancelled", None)
+    assert project.marks()[5:] == ["cancelled:first:b:inner::pending", "p2", "p2"]
+
+
+async def test_a_run_without_an_owner_and_without_a_last_word_is_cancelled_though_its_names_are_not_set(project, monkeypatch):
+    monkeypatch.setenv("SOME_NAME", "some value")
+    project.steps((project.path / "steps.py").read_text() + STOP)
+    path = project.path / "p"
+    workflow = f"""
+        env: [SOME_NAME]
+        stages: {{two: {{run: "steps:stop_here", with: {{path: "{path}"}}}}}}
+    """
+    run = await interrupted(project, lambda flow: project.run(workflow, flow), 1)
+    monkeypatch.delenv("SOME_NAME")
+
+    async with project.open() as flow:
+        row = await flow.cancel(run)
+
+    assert row.state == "cancelled"

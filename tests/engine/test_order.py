@@ -94,7 +94,7 @@ async def test_after_a_failure_nothing_new_starts_and_what_runs_is_kept(project)
     assert "bad" in result.error
     assert "ValueError: broken" in result.error
     assert result.stages["slow"]["state"] == "done"
-    assert result.stages["behind"]["state"] == "waiting"
+    assert result.stages["behind"]["state"] == "pending"
     assert "behind" not in {event.stage for event in project.events if isinstance(event, StageStarted)}
 
 

@@ -1,0 +1,79 @@
+"""Runs that wait go on: one sleeping task looks after all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from flowcraft.app.results import RunResult
+from flowcraft.app.runs import Runs
+from flowcraft.errors import FlowCraftError
+from flowcraft.events import Said
+
+MOST_AT_ONCE = 64
+AGAIN_SECONDS = 60.0
+"""A run that cannot go on here is left alone for so long."""
+
+
+class Attendant:
+    """Goes on with runs that wait, once somebody has answered or the time of a gate is over.
+
+    It sleeps until the earliest deadline; what other processes answer it finds within ``every`` seconds.
+    """
+
+    def __init__(self, runs: Runs, every: float, on_result: Callable[[RunResult], None] | None) -> None:
+        self.runs = runs
+        self.every = every
+        self._on_result = on_result
+        self._under_way: set[str] = set()
+        self._left_alone: dict[str, float] = {}
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._answered = asyncio.Event()
+
+    async def attend(self) -> None:
+        """Look after waiting runs until this task is cancelled; those that go on then are interrupted."""
+        loop = asyncio.get_running_loop()
+        forget = self.runs.approvals.watch(lambda: loop.call_soon_threadsafe(self._answered.set))
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._answered.clear()
+                    for run in await asyncio.to_thread(self._due):
+                        self._under_way.add(run)
+                        group.create_task(self._go_on(run))
+                    await self._sleep()
+        finally:
+            forget()
+
+    def _due(self) -> Sequence[str]:
+        engine, now = self.runs.engine, time.monotonic()
+        due = engine.store.due_runs(engine.desk.now())
+        return [run for run in due if run not in self._under_way and self._left_alone.get(run, now) <= now]
+
+    async def _sleep(self) -> None:
+        engine = self.runs.engine
+        deadline = await asyncio.to_thread(engine.store.next_deadline)
+        ahead = self.every if deadline is None else deadline - engine.desk.now()
+        left = min(self.every, ahead if ahead > 0 else 1.0)  # one that is over belongs to a run that is left alone
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._answered.wait()
+
+    async def _go_on(self, run: str) -> None:
+        try:
+            async with self._places:
+                result = await self.runs.resume(run)
+        except FlowCraftError as error:
+            self._left_alone[run] = time.monotonic() + AGAIN_SECONDS
+            told = f"run {run} was answered and cannot go on here: {error}"
+            self.runs.engine.desk.bus.emit(Said(run=run, time=time.time(), level="warning", message=told))
+        else:
+            if result.state == "waiting":
+                self._left_alone[run] = time.monotonic() + self.every
+            if self._on_result is not None:
+                self._on_result(result)
+        finally:
+            self._under_way.discard(run)
+            self._answered.set()
