@@ -74,7 +74,7 @@ class Forecasts:
 def _bound(workflow: Workflow, inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return all inputs; None where none are given though some are needed."""
     try:
-        return bind_inputs(workflow, inputs or {})
+        return bind_inputs(workflow, inputs or {}, importing=False)
     except WorkflowError:
         if inputs:
             raise

@@ -23,7 +23,8 @@ _LARGEST = 10_000_000
 def bind_inputs(workflow: Workflow, values: Mapping[str, Any], *, importing: bool = True) -> dict[str, Any]:
     """Return the inputs of a run: ``values`` as they fit their types, defaults where none is given.
 
-    Not ``importing``, pydantic models are not asked, which would run the user's code. Raises WorkflowError that lists every unknown, missing and wrong input.
+    Not ``importing``, pydantic models are not asked, which would run the user's code. Raises WorkflowError that lists every
+    unknown, missing and wrong input.
     """
     problems = _unknown(workflow, values) + _missing(workflow, values)
     bound: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from flowcraft.source import did_you_mean, listed
 from flowcraft.workflow.drafts import Block, Draft, Known
 from flowcraft.workflow.expression_syntax import run_stage
 from flowcraft.workflow.expressions import Attribute, Constant, Expression, ExpressionError, Index, Name, Node, walk
+from flowcraft.workflow.foreign_types import imports
 from flowcraft.workflow.header import Header
 from flowcraft.workflow.inference import may_be
 from flowcraft.workflow.reading import Path, Place, Reading
@@ -81,7 +82,7 @@ class References:
         given = self.infer(value, stage, "with")
         if not fits(given, wanted):
             self.reading.problem(path, f"{what} takes {wanted.text}, not {given.text}")
-        elif _is_plain(value):
+        elif _is_plain(value) and not imports(wanted):
             try:
                 wanted.check(value)
             except TypeMismatch as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.foreign_types import imports
 from flowcraft.workflow.schema import Prompt, Stage
 from flowcraft.workflow.template import Template, inserted, render_value
 
@@ -22,7 +23,8 @@ def known_tokens(stage: Stage, body: Prompt, scope: Scope, count: Count) -> floa
 
     ``scope`` holds the names whose values are known; what mentions others counts nothing.
     """
-    schema = count(json.dumps(stage.output.json_schema())) if stage.output is not None else 0.0
+    output = stage.output
+    schema = count(json.dumps(output.json_schema())) if output is not None and not imports(output) else 0.0
     return schema + max(sum(count(text) for text in known_texts(body, names)) for names in element_scopes(stage, scope))
 
 

@@ -53,7 +53,7 @@ class _Start:
                 yield from self._prompt(workflow, stage, settled, scope)
             if isinstance(stage.body, Uses) and depth < _DEEPEST and (given := _given(stage, scope)) is not None:
                 try:
-                    bound = bind_inputs(stage.body.workflow, given)
+                    bound = bind_inputs(stage.body.workflow, given, importing=False)
                 except WorkflowError:
                     continue  # told where the part is run
                 yield from self.workflow(stage.body.workflow, bound, depth + 1)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from flowcraft.errors import FlowCraftError
 from flowcraft.source import did_you_mean, nearest
 from flowcraft.source.schemas import schema_mistakes
-from flowcraft.workflow.foreign_types import Model, Schema
+from flowcraft.workflow.foreign_types import Model, Schema, imports
 from flowcraft.workflow.types import (
     ANY,
     BOOLEAN,
@@ -300,7 +300,8 @@ class _Text:
         problem = ""
         for text, told in ((rest, ""), (before, description)):
             try:
-                return kind.check(_value(text, kind)), told
+                value = _value(text, kind)
+                return value if imports(kind) else kind.check(value), told  # else checked when the run starts
             except ValueError:
                 problem = "write true or false" if kind.bare == BOOLEAN else f"{_shown(text)} is no JSON"
             except TypeMismatch as error:
