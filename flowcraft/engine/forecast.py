@@ -192,7 +192,9 @@ class _Teller:
         chance = _chance(stage, frame.scope)
         if stage.each is None:
             known = past.range("elements") if past is not None and chance is None else None
-            return known or (ONCE if chance else NOTHING if chance is False else Range(low=0, likely=1, high=1)), 1
+            if known is not None:
+                return Range(low=min(known.low, 1), likely=min(known.likely, 1), high=min(known.high, 1)), 1
+            return (ONCE if chance else NOTHING if chance is False else Range(low=0, likely=1, high=1)), 1
         given = known_value(stage.parallel, frame.scope) if isinstance(stage.parallel, Template) else stage.parallel
         width = given if isinstance(given, int) else 1
         if chance is False:

@@ -73,8 +73,10 @@ def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in params.items():
-        if name not in _KNOWN:
-            extra[name] = value
+        if name == "extra":
+            extra |= value or {}
+        elif name not in _KNOWN:
+            extra.setdefault(name, value)
         elif name == "stop":
             known[name] = (value,) if isinstance(value, str) else tuple(value or ())
         elif name == "reasoning" and isinstance(value, dict):
@@ -84,5 +86,5 @@ def request_params(params: Mapping[str, Any]) -> dict[str, Any]:
         else:
             known[name] = tuple(value) if isinstance(value, list) else value
     if extra:
-        known["extra"] = {**extra, **known.get("extra", {})}
+        known["extra"] = extra
     return known
