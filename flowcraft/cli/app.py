@@ -25,6 +25,7 @@ from flowcraft.cli.models_test import try_models
 from flowcraft.cli.options import open_flowcraft
 from flowcraft.cli.plan import plan
 from flowcraft.cli.plugins import plugins
+from flowcraft.cli.replay import replay_workflow
 from flowcraft.cli.run import run as run_command
 from flowcraft.cli.runs import runs
 from flowcraft.cli.settings import settings
@@ -43,6 +44,7 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.command()(run_command)
+    app.command("test")(replay_workflow)
     app.command()(validate)
     app.command()(plan)
     app.command()(graph)

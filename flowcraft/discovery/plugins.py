@@ -140,8 +140,10 @@ class Plugins:
 
     def bodies(self) -> dict[str, type[StageBody]]:
         """Return the stage bodies by their keys. Of two with one key the first stays, and the other's plugin says so."""
-        found: dict[str, type[StageBody]] = {}
-        owners: dict[str, Plugin] = {}
+        return {key: body for key, (body, _) in self._bodies().items()}
+
+    def _bodies(self) -> dict[str, tuple[type[StageBody], Plugin]]:
+        found: dict[str, tuple[type[StageBody], Plugin]] = {}
         self._load_group(OTHERS)
         for plugin in _once_each(self._plugins):
             for offered in self._call(plugin, "flowcraft_stage_bodies", (str, type)):
@@ -149,15 +151,17 @@ class Plugins:
                 if body is None:
                     continue
                 if body.key in found:
-                    plugin.note(f"stage key {body.key!r} is taken by {owners[body.key].source}")
+                    plugin.note(f"stage key {body.key!r} is taken by {found[body.key][1].source}")
                     continue
-                found[body.key], owners[body.key] = body, plugin
+                found[body.key] = (body, plugin)
         return found
 
     def tools(self, made: Callable[[Callable[..., Any]], Tool]) -> dict[str, Tool]:
         """Return the tools by their names; ``made`` makes one of a function. Of two with one name the first stays."""
-        found: dict[str, Tool] = {}
-        owners: dict[str, Plugin] = {}
+        return {name: tool for name, (tool, _) in self._tools(made).items()}
+
+    def _tools(self, made: Callable[[Callable[..., Any]], Tool]) -> dict[str, tuple[Tool, Plugin]]:
+        found: dict[str, tuple[Tool, Plugin]] = {}
         self._load_group(OTHERS)
         for plugin in _once_each(self._plugins):
             for offered in self._call(plugin, "flowcraft_tools", (Tool, Callable)):
@@ -165,10 +169,27 @@ class Plugins:
                 if outcome.error:
                     plugin.fail(f"tool {offered!r} cannot be used: {outcome.error}", outcome.traceback)
                 elif (name := outcome.value.spec.name) in found:
-                    plugin.note(f"tool {name!r} is offered by {owners[name].source} already")
+                    plugin.note(f"tool {name!r} is offered by {found[name][1].source} already")
                 else:
-                    found[name], owners[name] = outcome.value, plugin
+                    found[name] = (outcome.value, plugin)
         return found
+
+    def owner(self, kind: str, name: str, made: Callable[[Callable[..., Any]], Tool]) -> PluginState | None:
+        """Return the plugin that offers the body, tool or provider (``kind``) of this name; None where nobody installed does.
+
+        Of a provider that its metadata names nothing is imported; ``made`` makes a tool of a function.
+        """
+        if kind == "provider":
+            told = [plugin for plugin in self._plugins if (plugin.group, plugin.name) == (PROVIDERS, name)]
+            usable = [plugin for plugin in told if plugin.state not in ("denied", "other version")]
+            if not told:
+                self._load_group(OTHERS)
+            offering = [plugin for plugin in self._plugins if name in plugin.offers]
+            found = next(iter([*usable, *offering, *told]), None)
+        else:
+            offered = self._bodies() if kind == "body" else self._tools(made)
+            found = offered[name][1] if name in offered else None
+        return found.public() if found is not None else None
 
     def sinks(self) -> list[Callable[[Any], None]]:
         """Return the event sinks of all plugins."""

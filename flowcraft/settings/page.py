@@ -50,6 +50,7 @@ class Settings(Masked):
 
     _sources: Sources = PrivateAttr(default_factory=Sources)
     _offered: frozenset[str] | None = PrivateAttr(None)
+    _configured: tuple[str, ...] | None = PrivateAttr(None)
 
     def __init__(self, sources: Sources | None = None, /, **values: Any) -> None:
         made = sources or combine(argument_layer(values), environment=dict(os.environ))
@@ -167,6 +168,8 @@ class Settings(Masked):
 
     def configured_providers(self) -> tuple[str, ...]:
         """Return the providers that can be asked: ``default``, sections in file order, presets whose key is set."""
+        if self._configured is not None:
+            return self._configured
         sections = [name for name, section in self.providers.items() if self._stands_alone(name, section)]
         sections.sort(key=lambda name: name != DEFAULT)
         usable = [name for name in sections if not self.unconfigured(name)]
@@ -177,6 +180,13 @@ class Settings(Masked):
         """Return the same settings where these providers are installed: a key of another preset configures nothing."""
         copy = Settings(self._sources)
         copy._offered = frozenset(offered)
+        copy._configured = self._configured
+        return copy
+
+    def with_configured(self, providers: Iterable[str]) -> Settings:
+        """Return the same settings as if these providers could be asked, and no others, whatever keys there are."""
+        copy = Settings(self._sources)
+        copy._offered, copy._configured = self._offered, tuple(providers)
         return copy
 
     def chain_for(self, model: str | None = None, stage: str | None = None, defaults_model: str | None = None) -> Choice:

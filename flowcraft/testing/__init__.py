@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowcraft.testing.contract import ProviderContract
     from flowcraft.testing.provider import Chunks, FakeProvider, Hang
+    from flowcraft.testing.recordings import replay
     from flowcraft.testing.script import Fault, Reply
     from flowcraft.testing.server import FaultServer
 
-__all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "ProviderContract", "Reply"]
+__all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "ProviderContract", "Reply", "replay"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +25,7 @@ def __getattr__(name: str) -> Any:
         "Hang": "provider",
         "ProviderContract": "contract",
         "Reply": "script",
+        "replay": "recordings",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

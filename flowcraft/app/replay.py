@@ -1,0 +1,339 @@
+"""A recorded run once more: everything that models, functions, commands and people answered comes from the recording."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from flowcraft.app.findings import Finding, Place, changed, locate, unified
+from flowcraft.app.recordings import recording_of
+from flowcraft.app.stage_models import StageModels
+from flowcraft.discovery import discover
+from flowcraft.engine import Job, Piece, StateChange, stage_of
+from flowcraft.engine.job import Stopped
+from flowcraft.engine.reuse import Wanted
+from flowcraft.errors import Rejected, StageFailed, StoreError
+from flowcraft.events import RunStarted
+from flowcraft.redaction import Redactor
+from flowcraft.settings import Settings
+from flowcraft.storage import Export, reopen
+from flowcraft.workflow import Workflow, bind_inputs, load_workflow, parse_inputs
+from flowcraft.workflow.check import environment_names
+from flowcraft.workflow.schema import Approve, Group, Uses
+
+if TYPE_CHECKING:
+    from flowcraft.app.flowcraft import FlowCraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What came of a replay: ``findings`` in the order of the file, ``pieces`` that were taken from the recording."""
+
+    file: str
+    recording: str
+    run: str
+    findings: tuple[Finding, ...]
+    pieces: int
+    state: str
+    outputs: Any = None
+
+    @property
+    def same(self) -> bool:
+        """Whether the workflow asks for the same and gives the same as when it was recorded."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        if self.same:
+            count = f"{self.pieces} piece{'s' * (self.pieces != 1)} of work"
+            return f"{self.file}: the same as run {self.run} in {self.recording} ({count}, {self.state})"
+        first, *others = self.findings
+        told = [str(first), *(f"besides: {one.place + ': ' if one.place else ''}{one.message}" for one in others)]
+        return "\n".join(told)
+
+    def data(self) -> dict[str, Any]:
+        """Return it as JSON-like data."""
+        plain = {name: getattr(self, name) for name in ("file", "recording", "run", "state", "pieces", "outputs")}
+        return {**plain, "same": self.same, "findings": [finding.data() for finding in self.findings]}
+
+
+def open_recording(path: Path) -> Export:
+    """Return an opened recording; raise StoreError where there is none or the file is something else."""
+    if not path.exists():
+        raise StoreError(f"there is no recording {path}; 'flowcraft run --record FILE' makes one")
+    return Export(path)
+
+
+def recorded_inputs(file: str | Path, recording: str | Path | None, workflow: Workflow) -> dict[str, Any]:
+    """Return the inputs of a recording, as far as the file still takes them; none where there is no recording."""
+    path = Path(recording) if recording is not None else recording_of(file)
+    if not path.exists():
+        return {}
+    export = Export(path)
+    try:
+        return {name: value for name, value in export.run.inputs.items() if name in workflow.inputs}
+    finally:
+        export.close()
+
+
+def parse_given(file: str | Path, pairs: Sequence[str], stdin: TextIO) -> dict[str, Any]:
+    """Return inputs that are given as ``NAME=VALUE``, without those that are not."""
+    workflow = load_workflow(file, bodies=discover().bodies())
+    return parse_inputs(workflow, pairs, stdin=stdin)
+
+
+async def replay(file: str | Path, recording: str | Path | None = None, inputs: Mapping[str, Any] | None = None) -> Replayed:
+    """Replay the recording of a workflow file: nothing is carried out, no network, key or database is needed.
+
+    ``recording`` is ``<stem>.recorded.sqlite`` beside the file unless it is named; ``inputs`` count over those recorded.
+    Raises WorkflowError where the file is wrong, StoreError where there is no recording or it is damaged.
+    """
+    export = await asyncio.to_thread(open_recording, Path(recording) if recording is not None else recording_of(file))
+    try:
+        with tempfile.TemporaryDirectory(prefix="flowcraft-replay-") as folder:
+            return await _Replay(file, export).carry(Path(folder), inputs or {})
+    finally:
+        export.close()
+
+
+class _Replay:
+    """One replay of one file."""
+
+    def __init__(self, file: str | Path, export: Export) -> None:
+        self.file = str(file)
+        self.export = export
+        self.row = export.run
+        self.snapshot = export.run.snapshot
+
+    async def carry(self, folder: Path, inputs: Mapping[str, Any]) -> Replayed:
+        """Replay it with a database in ``folder``."""
+        from flowcraft.app.flowcraft import FlowCraft
+
+        async with FlowCraft(self._settings(folder)) as flow:
+            workflow = load_workflow(self.file, bodies=flow.plugins.bodies())
+            bound, gone = self._inputs(workflow, inputs)
+            await asyncio.to_thread(reopen, self.export, folder, bound)
+            pieces = await asyncio.to_thread(self.export.store.pieces, self.row.id, asked=True)
+            seen = Recorded(pieces, workflow, self._stages(flow), ended=self.row.state == "done")
+            change = await self._carried(flow, workflow, seen)
+            skipped = [piece.path for piece in flow.engine.store.pieces(self.row.id) if piece.state == "skipped"]
+        found = [*gone, *seen.findings, *seen.gone(skipped), *self._end(change, seen)]
+        return Replayed(
+            file=self.file,
+            recording=str(self.export.path),
+            run=self.row.id,
+            findings=tuple(sorted(found, key=lambda finding: finding.order)),
+            pieces=len(seen.used),
+            state=change.state,
+            outputs=change.outputs,
+        )
+
+    def _settings(self, folder: Path) -> Settings:
+        """Return the settings that the run was recorded with, over a database in ``folder``; they need no keys."""
+        if "settings" not in self.snapshot:
+            raise StoreError(f"{self.export.path} was kept in another form; record the run again")
+        settings = Settings.from_snapshot(self.snapshot["settings"], {})
+        configured = self.snapshot.get("configured")
+        if configured is not None:
+            settings = settings.with_configured(configured)
+        return settings.model_copy(update={"storage": f"sqlite:///{folder}/run.sqlite"})
+
+    def _inputs(self, workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+        """Return the inputs of the replay, and a finding for each that the file does not take any more."""
+        recorded = {name: value for name, value in self.row.inputs.items() if name in workflow.inputs}
+        gone = [name for name in self.row.inputs if name not in workflow.inputs]
+        findings = [
+            Finding(kind="inputs", path=name, message=f"the input '{name}' of the recording is gone", place=self.file)
+            for name in gone
+        ]
+        return bind_inputs(workflow, {**recorded, **given}), findings
+
+    def _stages(self, flow: FlowCraft) -> frozenset[str]:
+        """Return the stages, by path, that the recorded file had, as far as the recording tells."""
+        known = {stage_of(piece.path) for piece in self.export.store.pieces(self.row.id)}
+        for event in self.export.store.events(self.row.id):
+            told = json.loads(event.data)
+            known |= {event.stage, *(told.get("stages", ()) if event.kind == RunStarted.kind else ())}
+        return frozenset(known)
+
+    async def _carried(self, flow: FlowCraft, workflow: Workflow, seen: Recorded) -> StateChange:
+        row = self.row
+        start = await flow.engine.begin(lambda given_up: flow.engine.take_over(row.id, lambda process: None, given_up))
+        job = Job(
+            workflow=replace(workflow, budget={}),
+            inputs=start.run.inputs,
+            models=StageModels(flow.manager, self.snapshot.get("model")),
+            bodies=flow.plugins.bodies(),
+            redactor=Redactor(),
+            env={name: f"env.{name}" for name in environment_names(workflow)},
+            folder=row.folder,
+            date=str(self.snapshot.get("date", "")),
+            reuse=seen,
+            replays=True,
+        )
+        change, _ = await flow.engine.carry(job, start)
+        return change
+
+    def _end(self, change: StateChange, seen: Recorded) -> Iterable[Finding]:
+        """Yield what is to be said of how the replay ended, where nothing before explains it."""
+        last = (len(seen.workflow.stages) + len(seen.workflow.finally_) + 1,)
+        if any(finding.kind != "gone" for finding in seen.findings) or seen.cut:
+            return
+        if change.state != self.row.state:
+            told = f": {change.error}" if change.error else ""
+            message = f"the run is {change.state}{told}; in the recording it was {self.row.state}"
+            yield Finding(kind="failed", path="", message=message, place=self.file, order=last)
+        elif _text(change.outputs) != _text(self.row.outputs):
+            diff = unified(self.row.outputs, change.outputs, "outputs")
+            yield Finding(kind="outputs", path="", message="the outputs differ", place=self.file, diff=diff, order=last)
+
+
+def _text(outputs: Any) -> str:
+    """Return outputs as they are stored: what is compared byte by byte."""
+    return json.dumps(outputs, ensure_ascii=False, separators=(",", ":"))
+
+
+class Recorded:
+    """The pieces of a recording, as a replayed run finds them. ``findings`` is what it asked for in vain.
+
+    ``cut`` says that the replay came to where the recorded run was stopped.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], workflow: Workflow, stages: frozenset[str], *, ended: bool) -> None:
+        self.workflow = workflow
+        self.findings: list[Finding] = []
+        self.used: set[str] = set()
+        self.cut = False
+        self._stages = stages
+        self._ended = ended
+        self._by_path = {piece.path: piece for piece in pieces}
+        self._by_what: dict[str, list[Piece]] = {}
+        for piece in pieces:
+            if piece.what and "~" not in piece.path.rpartition("/")[2]:
+                self._by_what.setdefault(piece.what, []).append(piece)
+
+    def find(self, wanted: Wanted) -> Piece | None:
+        """Return the recorded piece of work; raise its failure, or Stopped where there is none."""
+        piece = self._recorded(wanted)
+        place = locate(self.workflow, wanted.path)
+        if piece is None:
+            self._miss(wanted, place)
+            raise Stopped
+        self.used.add(piece.path)
+        if piece.state == "failed" and not self._goes_on(place, wanted.path):
+            error = str(json.loads(piece.result)["error"])
+            asks = place is not None and isinstance(place.stage.body, Approve)
+            raise (Rejected if asks else StageFailed)(error, stage=wanted.path)
+        return piece
+
+    def _recorded(self, wanted: Wanted) -> Piece | None:
+        piece = self._by_path.get(wanted.path)
+        if piece is not None and piece.what == wanted.what and piece.state != "skipped":
+            return piece
+        same = self._by_what.get(wanted.what, [])
+        return next((piece for piece in same if piece.path not in self.used and piece.state != "skipped"), None)
+
+    def _goes_on(self, place: Place | None, path: str) -> bool:
+        """Say whether the stage goes on in spite of a failure; that of a try is not its own."""
+        return place is not None and place.stage.on_error == "continue" and "#" not in path.rpartition("/")[2]
+
+    def _miss(self, wanted: Wanted, place: Place | None) -> None:
+        path = wanted.path
+        if path.startswith("finally[") and self.findings:
+            return  # how the run ended differs, and what runs last tells of it
+        piece = self._by_path.get(path)
+        if piece is not None and piece.state != "skipped":
+            self.findings.append(changed(path, place, _asked(piece.asked), _plain(wanted.asks)))
+            return
+        failed = self._failed_around(path)
+        if failed is not None:
+            raise StageFailed(str(json.loads(failed.result)["error"]), stage=failed.path)
+        if not self._ended and stage_of(path) in self._stages and piece is None:
+            self.cut = True
+            return
+        told, order = place.told() if place else "", place.order if place else ()
+        self.findings.append(Finding(kind="new", path=path, message=self._new(path, piece), place=told, order=order))
+
+    def _failed_around(self, path: str) -> Piece | None:
+        """Return the piece of a stage around that failed in the recording, such as by its ``timeout``."""
+        around = path.rpartition("/")[0]
+        while around:
+            piece = self._by_path.get(around)
+            if piece is not None and piece.state == "failed":
+                return piece
+            around = around.rpartition("/")[0]
+        return None
+
+    def _new(self, path: str, skipped: Piece | None) -> str:
+        if skipped is not None:
+            return f"{path} is carried out; in the recording it was skipped: {json.loads(skipped.result)['reason']}"
+        stage = stage_of(path)
+        if stage not in self._stages:
+            return f"the stage '{stage}' is new: the recording has nothing of it"
+        before = sum(stage_of(known) == stage and "~" not in known.rpartition("/")[2] for known in self._by_path)
+        number = f"{before} piece{'s' * (before != 1)}"
+        return f"{path} is asked for; the recording has {number} of '{stage}', and not this one"
+
+    def gone(self, skipped: Iterable[str]) -> list[Finding]:
+        """Return what the recording has and the run did not ask for, where nothing before explains it."""
+        missing = {stage for stage in self._known_stages() if locate(self.workflow, stage) is None}
+        outermost = [stage for stage in missing if not any(stage.startswith(f"{other}/") for other in missing)]
+        found = [
+            Finding(kind="gone", path=stage, message=f"the stage '{stage}' of the recording is gone", place=self._file)
+            for stage in sorted(outermost)
+        ]
+        for path in skipped:
+            piece, place = self._by_path.get(path), locate(self.workflow, path)
+            if place is not None and (piece is None or piece.state != "skipped") and stage_of(path) in self._stages:
+                message = f"{path} is skipped now; in the recording it was carried out"
+                found.append(Finding(kind="gone", path=path, message=message, place=place.told("when"), order=place.order))
+        if not found and not self.findings and not self.cut:
+            found += self._unasked()
+        return found
+
+    def _known_stages(self) -> set[str]:
+        return {stage_of(piece.path) for piece in self._by_path.values() if piece.asked or piece.state == "skipped"}
+
+    def _unasked(self) -> list[Finding]:
+        """Return the elements and stages of the recording that nobody asked for, the outermost of each."""
+        found = []
+        for piece in self._by_path.values():
+            last = piece.path.rpartition("/")[2]
+            place = locate(self.workflow, piece.path)
+            if piece.path in self.used or not piece.asked or "~" in last or place is None:
+                continue
+            if isinstance(place.stage.body, Group | Uses) or self._below_used(piece.path):
+                continue  # what lies in it says it; or it lies in what was taken as a whole
+            message = f"{piece.path} of the recording is not asked for any more"
+            found.append(Finding(kind="gone", path=piece.path, message=message, place=place.told(), order=place.order))
+        return found
+
+    def _below_used(self, path: str) -> bool:
+        """Say whether a part of a piece that was taken as a whole is meant: a call of it, or what it used."""
+        around = path.rpartition("/")[0]
+        while around:
+            if around in self.used or around.partition("~")[0] in self.used:
+                return True
+            around = around.rpartition("/")[0]
+        return False
+
+    @property
+    def _file(self) -> str:
+        document = self.workflow.document
+        return document.name if document is not None else self.workflow.path
+
+
+def _asked(text: str) -> Mapping[str, Any]:
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(asks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is asked for as the recording holds it: shortened as there, and read back."""
+    from flowcraft.engine.asked import asked_text
+
+    return _asked(asked_text(asks))
