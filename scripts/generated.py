@@ -6,6 +6,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowcraft.drawing import Drawing
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,8 +35,37 @@ def settings() -> str:
     return with_reference((ROOT / "docs/settings.md").read_text("utf-8"))
 
 
+def graph() -> str:
+    """Return the picture of an example."""
+    from flowcraft.drawing import svg
+
+    return svg(_example())
+
+
+def graph_page() -> str:
+    """Return the page of graphs with its pictures in text made anew."""
+    from flowcraft.drawing import mermaid, terminal
+
+    lines = ["".join(span.text for span in line).rstrip() for line in terminal(_example(), 80)]
+    page = (ROOT / "docs/graph.md").read_text("utf-8")
+    for name, text in (("terminal", "\n".join(lines) + "\n"), ("mermaid", mermaid(_example()))):
+        head = f"<!-- Made by `make generated`: {name} -->\n```text\n"
+        before, _, rest = page.partition(head)
+        page = f"{before}{head}{text}{rest[rest.index('```') :]}"
+    return page
+
+
+def _example() -> Drawing:
+    from flowcraft.drawing import draw
+    from flowcraft.workflow import load_workflow
+
+    return draw(load_workflow(ROOT / "workflows/code_review.yaml"))
+
+
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/cli.md": cli,
+    "docs/graph.md": graph_page,
+    "docs/graph.svg": graph,
     "docs/settings.md": settings,
     "workflows/workflow.schema.json": language,
 }
