@@ -147,7 +147,8 @@ class Goes:
                 raise
             message = self.told(error)
             goes = self.book.goes(unit.path, goes_before(piece)) + 1
-            failed = self.book.kept(unit.path, {"error": message, "goes": goes})
+            left = {"value": error.value} if isinstance(error, LeavesValue) else {}
+            failed = self.book.kept(unit.path, {"error": message, "goes": goes, **left})
             seconds = time.monotonic() - begun
             await self.book.done(unit.wanted, failed, state="failed", seconds=seconds)
             told = LeavesValue(message, error.value) if isinstance(error, LeavesValue) else StageFailed(message)

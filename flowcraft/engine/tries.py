@@ -112,6 +112,8 @@ class Tries:
             self.book.check(piece, unit.wanted)
             if piece.state == "done":
                 return unit, Kept(piece.result, json.loads(piece.result))
+            if piece.state == "failed" and self.stage.on_error == "continue":
+                raise _failure(piece, self.book.run)  # what the stage goes on in spite of is not done again
         if not self.goes.container:
             await self.goes.ground.may_start()
         begun = time.monotonic()
@@ -159,6 +161,15 @@ class Tries:
         number, most = counts
         stage = self.goes.path
         self.goes.ground.emit(TryFinished, stage=stage, path=path, number=number, most=most, passed=passed, score=score)
+
+
+def _failure(piece: Piece, run: str) -> StageFailed:
+    """Return the failure that a piece records."""
+    told = json.loads(piece.result)
+    message = str(told["error"])
+    failure = LeavesValue(message, told["value"]) if "value" in told else StageFailed(message)
+    failure.run, failure.stage = run, piece.path
+    return failure
 
 
 def question_of(stage: Stage, asked: Unit) -> str:

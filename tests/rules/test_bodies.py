@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import sqlite3
 
 import pytest
 
@@ -127,6 +129,25 @@ async def test_what_on_error_continue_keeps_of_a_shell_is_kept_on_resume_with_un
           a: {shell: "echo out; echo more >> log.txt; exit 3", until: a.exit_code == 0, max: 2, on_error: continue}
           b: {run: "steps:wait_for", with: {path: go, kept: "${{ a }}"}}
     """)
+    place.write("go", "")
+
+    done = await place.resume(failed.run)
+
+    assert done.outputs == {"b": {"exit_code": 3, "stdout": "out\n", "stderr": ""}}
+    assert place.marks() == ["more"]
+
+
+async def test_a_try_that_failed_and_was_let_pass_is_not_done_again_though_the_process_died_behind_it(place):
+    place.steps(
+        "def wait_for(path, kept):\n    if not pathlib.Path(path).exists():\n        raise ValueError('no')\n    return kept\n"
+    )
+    failed = await place.run("""
+        stages:
+          a: {shell: "echo out; echo more >> log.txt; exit 3", until: a.exit_code == 0, max: 2, on_error: continue}
+          b: {run: "steps:wait_for", with: {path: go, kept: "${{ a }}"}}
+    """)
+    with contextlib.closing(sqlite3.connect(place.path / "flowcraft.db")) as connection, connection:
+        connection.execute("DELETE FROM pieces WHERE path = 'a'")  # killed between the try's record and the stage's
     place.write("go", "")
 
     done = await place.resume(failed.run)
