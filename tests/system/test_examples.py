@@ -56,7 +56,10 @@ def commit(folder: Any, message: str, files: dict[str, str]) -> None:
 INPUTS: dict[str, tuple[str, ...]] = {
     "code_review": ("-i", "diff=@change.diff"),
     "research": ("-i", f"python={sys.executable}"),
+    "release_notes": ("-i", "since=v1"),
 }
+ANSWERS = {"code_review": ("--answer", "gate=approve"), "release_notes": ("--answer", "publish=approve")}
+"""What a person says where an example asks one."""
 
 
 def test_every_example_says_how_it_is_run_and_has_its_functions_beside_it():
@@ -72,7 +75,7 @@ def test_every_example_says_how_it_is_run_and_has_its_functions_beside_it():
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs_without_a_key(checkout, name):
-    ended = checkout.flowcraft("run", f"workflows/{name}.yaml", "--json", *INPUTS.get(name, ()))
+    ended = checkout.flowcraft("run", f"workflows/{name}.yaml", "--json", *INPUTS.get(name, ()), *ANSWERS.get(name, ()))
 
     assert ended.code == 0, ended.err
     assert ended.json["state"] == "done"
@@ -128,7 +131,10 @@ def scripted(answers: dict[str, Any]) -> Callable[[Any], Any]:
 
 
 def run(work: Any, name: str, *more: str) -> Any:
-    ended = work.flowcraft("run", f"workflows/{name}.yaml", "--json", *INPUTS.get(name, ()), *more)
+    return done(work.flowcraft("run", f"workflows/{name}.yaml", "--json", *INPUTS.get(name, ()), *more))
+
+
+def done(ended: Any) -> Any:
     assert ended.code == 0, ended.err
     assert ended.json["state"] == "done"
     assert not ended.json["offline"]
@@ -160,7 +166,10 @@ def test_code_review_reviews_each_file_and_goes_round_until_nothing_is_missing(w
     checks = {REVIEW: {"score": 0.9, "missing": []}, "Review: # Review": {"score": 0.3, "missing": ["the flaw in hello.py"]}}
     server.script("large", scripted({"security reviewer": {"findings": [flaw]}, **checks}))
 
-    document = run(work, "code_review")
+    waiting = work.flowcraft("run", "workflows/code_review.yaml", "--json", *INPUTS["code_review"])
+    assert waiting.code == 3, waiting.err
+    assert not (work.path / "review.md").exists()
+    document = done(work.flowcraft("runs", "approve", waiting.json["run"], "gate", "--choice", "approve", "--json"))
 
     assert document["outputs"] == {"review": REVIEW, "worst": "high", "posted": str(work.path / "review.md")}
     assert (work.path / "review.md").read_text("utf-8") == REVIEW + "\n"
@@ -168,6 +177,20 @@ def test_code_review_reviews_each_file_and_goes_round_until_nothing_is_missing(w
     assert document["stages"]["report"]["tries"] == 2
     assert sum("security reviewer" in asked(request) for request in server.requests) == 1
     assert document["usd"] > 0
+
+
+def test_code_review_is_not_posted_where_a_person_says_no_and_that_is_logged(work, server):
+    severe = {"markdown": REVIEW, "worst": "high"}
+    server.script("small", scripted({"Merge these findings": severe, "": reviewer}))
+    content = {"score": 0.9, "missing": []}
+    server.script("large", scripted({"security reviewer": {"findings": []}, "": content}))
+
+    ended = work.flowcraft("run", "workflows/code_review.yaml", "--json", *INPUTS["code_review"], "--answer", "gate=reject")
+
+    assert ended.code == 1
+    assert ended.json["state"] == "failed"
+    assert not (work.path / "review.md").exists()
+    assert (work.path / "reviews.log").read_text("utf-8").startswith(f"{ended.json['run']}: failed, ")
 
 
 def test_code_review_takes_a_diff_apart_by_its_files(checkout):
@@ -279,3 +302,37 @@ def test_translation_goes_on_until_the_judge_is_content_and_is_checked_backwards
     assert document["outputs"]["translation"] == ["Erster.", "Zweiter."]
     assert [doubt["same"] for doubt in document["outputs"]["doubts"]] == [True, True]
     assert len(judged) == 3
+
+
+def test_release_notes_are_written_when_somebody_approved_them(work, server):
+    def notes(request: Any) -> Any:
+        assert "Ask for a command" in asked(request)
+        assert "Write a greeting" not in asked(request)
+        return {"title": "Commands", "added": ["hello.py carries out what you type"], "fixed": []}
+
+    server.script("small", scripted({"release notes for users": notes}))
+
+    waiting = work.flowcraft("run", "workflows/release_notes.yaml", "--json", *INPUTS["release_notes"])
+    assert waiting.code == 3, waiting.err
+    assert not (work.path / "RELEASE_NOTES.md").exists()
+    said = ("--choice", "approve", "--by", "Ada")
+    document = done(work.flowcraft("runs", "approve", waiting.json["run"], *said, "--json"))
+
+    file = work.path / "RELEASE_NOTES.md"
+    assert document["outputs"] == {"file": str(file), "approved_by": "Ada"}
+    assert file.read_text("utf-8") == "# Commands\n\n## Added\n\n- hello.py carries out what you type\n"
+    assert server.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(("since=v1", "--answer", "publish=reject"), "publish"), (("since=HEAD",), "exit code 1")],
+)
+def test_release_notes_are_not_written_without_a_yes_or_without_commits(work, server, words, why):
+    server.script("small", json.dumps({"title": "Commands", "added": [], "fixed": ["x"]}))
+
+    ended = work.flowcraft("run", "workflows/release_notes.yaml", "--json", "-i", *words)
+
+    assert ended.code == 1
+    assert why in ended.json["error"]
+    assert not (work.path / "RELEASE_NOTES.md").exists()

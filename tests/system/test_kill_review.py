@@ -122,7 +122,8 @@ def prepared(folder: Any, server: FaultServer, diff: str) -> Review:
     return Review(folder, server)
 
 
-START = ("run", "workflows/code_review.yaml", "-i", "diff=@change.diff", "-i", "to=review.md")
+ANSWERED = ("--answer", "gate=approve")
+START = ("run", "workflows/code_review.yaml", "-i", "diff=@change.diff", *ANSWERED)
 
 
 @pytest.fixture
@@ -150,6 +151,7 @@ def whole(new_folder, diff) -> Whole:
         ended = review.folder.finish(review.start(*START))
         assert ended.code == 0, ended.err
         assert ended.json["outputs"]["review"] == REVIEW
+        assert ended.json["stages"]["gate"]["state"] == "done"
         assert len(review.asked()) == PIECES
         return Whole(outputs=without_folder(ended.json["outputs"]), asked=review.asked())
 
@@ -173,7 +175,7 @@ def test_review_killed_at_random_moments_ends_the_same_and_pays_for_nothing_twic
         assert process.poll() is None, "the process had ended before the moment came"
         review.folder.kill(process)
         (run,) = review.folder.runs()
-        words = ("runs", "resume", run)
+        words = ("runs", "resume", run, *ANSWERED)
         saved, asked_before, before = review.folder.saved(run), before, review.asked()
         assert {path: before[path] for path in settled} == settled, "what was saved was asked for again"
         settled = {path: count for path, count in before.items() if path in saved}
@@ -184,6 +186,7 @@ def test_review_killed_at_random_moments_ends_the_same_and_pays_for_nothing_twic
     assert hits, "no kill hit a call in flight"
     assert ended.code == 0, ended.err
     assert without_folder(ended.json["outputs"]) == whole.outputs
+    assert (review.folder.path / "review.md").read_text("utf-8") == REVIEW + "\n"
     after = review.asked()
     assert {path: after[path] for path in settled} == settled
     assert after.keys() == whole.asked.keys()
