@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 BENCH ?= .venv-bench
+CREWAI ?= .venv-crewai
 BIN := $(VENV)/bin
 PACKAGES := -e . -e plugins/flowcraft-anthropic -e plugins/flowcraft-openai
 SOURCES := flowcraft plugins tests benchmarks scripts workflows
@@ -19,7 +20,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3 pyth
 INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-input
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib flowcraft plugins || true
 
-.PHONY: help demo test lint format types floors test-unit test-integration coverage bench docs generated check-generated lock clean
+.PHONY: help demo test lint format types floors test-unit test-integration test-crewai coverage bench docs generated check-generated lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +28,7 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Digest this project's own documents: the first thing to try
 	@$(BIN)/flowcraft run workflows/digest.yaml
 
-test: lint types floors check-generated docs coverage ## Everything that must hold before a change is merged
+test: lint types floors check-generated docs coverage test-crewai ## Everything that must hold before a change is merged
 
 lint: $(VENV)/.dev ## Check style and formatting
 	$(BIN)/ruff check .
@@ -49,6 +50,9 @@ test-unit: $(VENV)/.dev ## Run the tests that need no process, socket or databas
 test-integration: $(VENV)/.dev ## Run the tests with real files, servers, processes and databases
 	$(BIN)/pytest -m "integration or system" $(PARALLEL)
 
+test-crewai: $(CREWAI)/.crewai ## Run the tests of CrewAI's agents, in an environment that has CrewAI
+	$(CREWAI)/bin/pytest tests/crewai tests/tools $(PARALLEL)
+
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html --cov-report=xml
 
@@ -69,7 +73,7 @@ lock: $(BIN)/python ## Renew requirements/*.txt (needs the package index)
 	BIN=$(BIN) sh scripts/lock.sh
 
 clean: ## Remove all that was made here, .venv included
-	rm -rf $(VENV) $(BENCH) site htmlcov coverage.xml .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(CREWAI) site htmlcov coverage.xml .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find flowcraft plugins tests benchmarks scripts workflows -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -95,4 +99,11 @@ $(BENCH)/.bench: requirements/bench.txt $(PROJECTS) | $(BIN)/python
 	$(INSTALL:$(BIN)/%=$(BENCH)/bin/%) --no-compile --only-binary :all: --require-hashes -r requirements/bench.txt
 	$(INSTALL:$(BIN)/%=$(BENCH)/bin/%) --no-build-isolation --no-deps $(PACKAGES)
 	@$(BENCH)/bin/python -m compileall -q -j 0 $(BENCH)/lib flowcraft plugins || true
+	@touch $@
+
+$(CREWAI)/.crewai: requirements/crewai.txt $(PROJECTS) | $(BIN)/python
+	$(BIN)/python -m venv $(CREWAI)
+	$(INSTALL:$(BIN)/%=$(CREWAI)/bin/%) --no-compile --only-binary :all: --require-hashes -r requirements/crewai.txt
+	$(INSTALL:$(BIN)/%=$(CREWAI)/bin/%) --no-build-isolation --no-deps $(PACKAGES)
+	@$(CREWAI)/bin/python -m compileall -q -j 0 $(CREWAI)/lib flowcraft plugins || true
 	@touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +24,7 @@ class Bridge:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._then: Callable[[], None] | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what ``coroutine`` returns; the caller waits. Interrupted while waiting, it is cancelled.
@@ -64,6 +65,16 @@ class Bridge:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
+    def stop(self, then: Callable[[], None]) -> None:
+        """End loop and thread as ``close`` does, without waiting or locking: the thread itself calls ``then`` at its end.
+
+        For what collects garbage, which may run inside anything. Nothing is called where no thread was needed so far.
+        """
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            self._then = then
+            loop.call_soon_threadsafe(loop.stop)
+
     def __enter__(self) -> Self:
         return self
 
@@ -86,3 +97,5 @@ class Bridge:
             self._loop = loop = runner.get_loop()
             ready.set()
             loop.run_forever()
+        if self._then is not None:
+            self._then()

@@ -7,11 +7,9 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from flowcraft.bridge import Bridge
-from flowcraft.errors import FlowCraftError
 from flowcraft.llm import Chain
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import ChatRequest, ChatResponse, StreamEvent
@@ -123,9 +121,8 @@ class Models:
 
 def _end(manager: LLMManager, bridge: Bridge) -> None:
     """Close the connections and save what statistics hold."""
-    try:
-        bridge.close()
-    except FlowCraftError:  # the collector ran on the bridge's own thread, which cannot wait for itself
-        threading.Thread(target=partial(_end, manager, bridge), name="flowcraft-crewai-end", daemon=True).start()
+    if threading.main_thread().is_alive():  # the collector calls, maybe inside of what holds locks that closing needs
+        bridge.stop(manager.close)
         return
+    bridge.close()
     manager.close()

@@ -46,7 +46,9 @@ def load_library() -> Any:
         raise PluginError(f"agents of CrewAI's need the library crewai, which is not installed; install it with: {INSTALL}")
     environment, warn = dict(os.environ), warnings.warn
     try:
-        return import_module("crewai")
+        with warnings.catch_warnings():  # what it says of itself while it loads is nobody's business, nor are its filters
+            warnings.simplefilter("ignore")
+            return import_module("crewai")
     except ImportError as error:
         raise PluginError(f"the library crewai cannot be imported ({error}); install it anew with: {INSTALL}") from error
     finally:

@@ -1,0 +1,153 @@
+"""The library crewai, loaded by us, neither reports home nor changes the process; nor does the end of the process wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowcraft.testing import FaultServer
+
+pytest.importorskip("crewai", reason="the library crewai is not installed: make test-crewai")
+
+pytestmark = [pytest.mark.crewai, pytest.mark.integration]
+
+BLOCKED = """
+import socket, sys
+attempts = []
+
+def seen(event, args):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect"):
+        address = args[1] if event == "socket.connect" else args[0]
+        local = isinstance(address, (bytes, str)) and event == "socket.connect"  # a socket of this machine
+        if not local and "127.0.0.1" not in str(address):
+            attempts.append([event, str(address)])
+            raise OSError("the network is blocked")
+
+sys.addaudithook(seen)
+"""
+
+WORK = """
+import json, os, signal, threading, time, warnings
+before = (warnings.warn, dict(os.environ), {number: signal.getsignal(number) for number in (1, 2, 15, 18, 20)})
+IMPORTS
+llm = create_llm_for_crewai(sys.argv[1])
+from crewai import Agent, Crew, Task
+one = Agent(role="Writer", goal="Write", backstory="Clear", llm=llm)
+task = Task(description="Write", expected_output="text", agent=one)
+raw = Crew(agents=[one], tasks=[task]).kickoff().raw
+after = (warnings.warn, dict(os.environ), {number: signal.getsignal(number) for number in (1, 2, 15, 18, 20)})
+from opentelemetry import trace
+sys.stdout.write("\\n" + json.dumps({
+    "raw": raw,
+    "attempts": attempts,
+    "warn": before[0] is after[0],
+    "environment": sorted(set(after[1]) - set(before[1])),
+    "signals": before[2] == after[2],
+    "tracing": type(trace.get_tracer_provider()).__name__,
+    "exporters": [thread.name for thread in threading.enumerate() if "Otel" in thread.name or "BatchSpan" in thread.name],
+    "left": [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
+             and not thread.name.startswith(("ThreadPool", "asyncio", "CrewAI"))],
+    "ended": time.time(),
+}))
+"""
+
+
+def allowed() -> float:
+    """Two seconds, on a machine that has nothing else to do."""
+    return 2 * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+OURS_FIRST = "from flowcraft.crewai import create_llm_for_crewai"
+THEIRS_FIRST = "import crewai\nfrom flowcraft.crewai import create_llm_for_crewai"
+
+
+def run(folder: Path, server: FaultServer, imports: str, **environment: str) -> tuple[dict[str, Any], float]:
+    """Run a crew in a process of its own, off the network; return what it found and how long it took to end."""
+    page = {
+        "storage": f"sqlite:///{folder}/calls.db",
+        "providers": {"local": {"type": "openai", "base_url": server.url, "api_key": "key"}},
+        "llm": {"default_model": "local:a"},
+    }
+    (folder / "settings.yaml").write_text(json.dumps(page))
+    (folder / ".env").write_text("FROM_A_FILE=1\n")
+    program = folder / "program.py"
+    program.write_text(BLOCKED + WORK.replace("IMPORTS", imports))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CREWAI_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, str(program), str(folder / "settings.yaml")],
+        cwd=folder,
+        env={**kept, "HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    ended = time.time()
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found, ended - found["ended"]
+
+
+def test_no_look_up_no_signal_handler_and_an_end_within_two_seconds(tmp_path: Path, server: FaultServer) -> None:
+    server.script("a", "fine")
+    found, waited = run(tmp_path, server, OURS_FIRST)
+    assert found["raw"] == "fine"
+    assert found["attempts"] == []
+    assert found["signals"] is True
+    assert found["warn"] is True
+    assert set(found["environment"]) <= {
+        "CREWAI_DISABLE_TELEMETRY",
+        "CREWAI_TRACING_ENABLED",
+        "CREWAI_DISABLE_VERSION_CHECK",
+    }
+    assert found["tracing"] == "ProxyTracerProvider", "the program's own tracing is not set"
+    assert found["exporters"] == []
+    assert found["left"] == [], "threads that the process would wait for"
+    assert waited < allowed()
+
+
+def test_the_same_where_the_program_has_loaded_the_library_first(tmp_path: Path, server: FaultServer) -> None:
+    server.script("a", "fine")
+    found, waited = run(tmp_path, server, THEIRS_FIRST)
+    assert found["raw"] == "fine"
+    assert found["attempts"] == []
+    assert found["signals"] is True
+    assert found["exporters"] == []
+    assert found["left"] == [], "threads that the process would wait for"
+    assert waited < allowed()
+
+
+def test_the_users_own_tracing_goes_on(tmp_path: Path) -> None:
+    program = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    trace.set_tracer_provider(provider)
+    from flowcraft.crewai.library import load_library
+    load_library()
+    with trace.get_tracer("mine").start_as_current_span("work"):
+        pass
+    assert trace.get_tracer_provider() is provider
+    assert [span.name for span in kept.get_finished_spans()] == ["work"]
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_user_sets_is_left_as_it_is(tmp_path: Path, server: FaultServer) -> None:
+    server.script("a", "fine")
+    found, _ = run(tmp_path, server, OURS_FIRST, CREWAI_DISABLE_VERSION_CHECK="false", OTEL_SDK_DISABLED="true")
+    assert "CREWAI_DISABLE_VERSION_CHECK" not in found["environment"]
+    assert found["raw"] == "fine"
