@@ -1,0 +1,157 @@
+"""Recordings as tests of a user's own project: collected by pytest, replayed, failures readable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.integration
+
+MODULE = "flowcraft.testing.recordings"
+FLOW = 'flowcraft: 1\ninputs: {topic: string = rain}\nstages:\n  ask:\n    prompt: "What of ${{ inputs.topic }}?"\n'
+
+
+def installed() -> bool:
+    return any(point.value == MODULE for point in entry_points(group="pytest11"))
+
+
+@pytest.fixture
+def user(pytester, monkeypatch):
+    """A project of a user's own with a recorded workflow in a folder of it."""
+    monkeypatch.chdir(pytester.path)
+    folder = pytester.mkdir("flows")
+    (folder / "ask.yaml").write_text(FLOW)
+    # In a process of its own: what is imported while pytester is at work it takes out again.
+    recorded = pytester.run(sys.executable, "-m", "flowcraft", "run", "flows/ask.yaml", "--record")
+    recorded.stderr.fnmatch_lines(["recorded: flows/ask.recorded.sqlite"])
+    (pytester.path / "flowcraft.db").unlink()
+    return pytester
+
+
+def run(pytester, *arguments):
+    plugin = () if installed() else ("-p", MODULE)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *plugin, *arguments)
+
+
+def test_a_recording_is_a_test(user):
+    result = run(user, "-v")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["flows/ask.recorded.sqlite::replay PASSED*"])
+
+
+def test_a_failure_is_the_diff_and_no_traceback(user):
+    (user.path / "flows/ask.yaml").write_text(FLOW.replace("What of", "Tell of"))
+
+    result = run(user)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*replay of ask*",
+            "*ask.yaml:5:5: ask: the prompt differs from the recording",
+            "--- prompt (recorded)",
+            "+++ prompt (now)",
+            "-What of rain?",
+            "+Tell of rain?",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*recordings.py*")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (FLOW.replace("prompt", "promt"), "*ask.yaml:5:5: unknown key 'promt'*"),
+        (None, "there is no workflow ask.yaml beside *"),
+    ],
+)
+def test_a_file_that_is_wrong_or_missing_is_told(user, text, told):
+    path = user.path / "flows/ask.yaml"
+    path.unlink() if text is None else path.write_text(text)
+
+    result = run(user)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([told])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_damaged_recording_is_told(user):
+    (user.path / "flows/ask.recorded.sqlite").write_text("nothing")
+
+    result = run(user)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*is no export of a run: it is no SQLite file*"])
+
+
+def test_a_test_of_ones_own_calls_it_or_takes_the_fixture(user):
+    user.makepyfile(
+        test_own="""
+        from flowcraft.testing import replay as replayed
+
+        def test_function():
+            assert "rain" in replayed("flows/ask.yaml").outputs["ask"]
+
+        def test_fixture(replay):
+            assert replay("flows/ask.yaml").state == "done"
+
+        async def inside():
+            return replayed("flows/ask.yaml").same
+
+        def test_inside_a_loop():
+            import asyncio
+            assert asyncio.run(inside())
+
+        def test_other_input(replay):
+            replay("flows/ask.yaml", inputs={"topic": "snow"})
+        """
+    )
+
+    result = run(user, "test_own.py")
+
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["E *ask: the prompt differs from the recording", "E *+What of snow?"])
+    result.stdout.no_fnmatch_line("*in replay*")
+
+
+def test_a_project_without_recordings_loads_nothing_of_flowcraft(pytester):
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing_heavy_is_there():
+            ours = {name for name in sys.modules if name.startswith("flowcraft")}
+            assert ours <= {"flowcraft", "flowcraft.testing", "flowcraft.testing.recordings"}, ours
+        """
+    )
+
+    run(pytester).assert_outcomes(passed=1)
+
+
+def test_it_can_be_left_out(user):
+    result = run(user, "-p", "no:flowcraft", "-p", f"no:{MODULE}")
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_pytest_finds_it_by_the_projects_metadata():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+
+    assert project["project"]["entry-points"]["pytest11"] == {"flowcraft": MODULE}
+
+
+def test_importing_it_costs_next_to_nothing():
+    code = f"import sys, pytest, {MODULE}; print(*(name for name in sys.modules if name.startswith('flowcraft')))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert set(told) == {"flowcraft", "flowcraft.testing", MODULE}
