@@ -41,7 +41,7 @@ class Told:
             found.append(f"{self.errors} failed")
         if self.tries > 1:
             found.append(f"{self.tries} tries")
-        if self.seconds is not None and self.state not in ("skipped", "not reached"):
+        if self.seconds is not None and self.state not in ("skipped", "reused", "not reached"):
             found.append(clock(self.seconds))
         if self.calls:
             found.append(f"{self.calls} call{'s' * (self.calls != 1)}")
@@ -67,8 +67,8 @@ class RunTold:
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """State and figures in words."""
-        found = [self.state, clock(self.seconds)]
+        """State and figures in words; how long it took is known when it stands still."""
+        found = [self.state] if self.state in ("queued", "running") else [self.state, clock(self.seconds)]
         if self.calls:
             found += [f"{self.calls} call{'s' * (self.calls != 1)}", f"{self.tokens} tokens"]
         if self.usd is not None:

@@ -178,6 +178,17 @@ def test_figures_are_told_in_words():
     assert told.facts == ("5 elements", "1 failed", "2 tries", "1 m 15 s", "1 call", "9 tokens", "0.0123 USD", "m")
     assert Told(state="running", elements=5, done=2).facts == ("2 of 5",)
     assert Told().facts == ()
+    assert Told(state="reused", seconds=0.0).facts == ()
+
+
+def test_how_long_a_run_takes_is_told_when_it_stands_still():
+    assert RunTold(id="r", state="running", seconds=3.0, calls=1, tokens=5, usd=0.0).facts == (
+        "running",
+        "1 call",
+        "5 tokens",
+        "0.00 USD",
+    )
+    assert RunTold(id="r", state="waiting", seconds=3.0).facts == ("waiting", "3.0 s")
 
 
 @pytest.mark.parametrize(
