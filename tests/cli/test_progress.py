@@ -119,3 +119,45 @@ def test_long_lines_keep_their_indentation():
         "  three four five",
         "  six",
     ]
+
+
+def test_stages_of_a_group_stand_below_it_and_its_judge_counts_for_it():
+    progress = Progress()
+    for event in [
+        RunStarted(workflow="review", stages=("report", "post")),
+        StageStarted(stage="report"),
+        StageStarted(stage="report#1/draft"),
+        CallFinished(stage="draft", path="report#1/draft", attempt=CALL),
+        StageFinished(stage="report#1/draft", seconds=0.1),
+        CallFinished(stage="report", path="report#1/judge", attempt=Attempt(model="wise", usage=Usage(input=5))),
+        StageStarted(stage="report#2/check"),
+        StageStarted(stage="finally[1]/log"),
+    ]:
+        progress(event)
+
+    lines = [line.split() for line in shown(table(progress)).splitlines()[1:]]
+
+    assert [line[1] for line in lines] == ["report", "draft", "check", "post", "log"]
+    assert lines[0][2:5] == ["running", "1", "5"]
+    assert "wise" not in lines[0]
+
+
+def test_line_of_a_stage_in_a_list_of_groups_counts_its_own_calls_alone():
+    console = Console(file=io.StringIO(), width=200)
+    view = LineView(console)
+    for event in [
+        StageStarted(stage="epics", elements=2),
+        StageStarted(stage="epics[0]/code"),
+        StageStarted(stage="epics[1]/code"),
+        CallFinished(stage="code", path="epics[0]/code#1", attempt=CALL),
+        CallFinished(stage="code", path="epics[1]/code#1", attempt=CALL),
+        CallFinished(stage="code", path="epics[1]/code#1/judge", attempt=Attempt(model="wise", usage=Usage(input=6))),
+        StageFinished(stage="epics[0]/code", seconds=0.1),
+        StageFinished(stage="epics[1]/code", seconds=0.2),
+    ]:
+        view(event)
+
+    assert console.file.getvalue().splitlines()[-2:] == [
+        "epics[0]/code: done (0.1 s, small, 1234 tokens, 0.0012 USD)",
+        "epics[1]/code: done (0.2 s, small, 1240 tokens, 0.0012 USD)",
+    ]
