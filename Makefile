@@ -51,7 +51,7 @@ test-integration: $(VENV)/.dev ## Run the tests with real files, servers, proces
 	$(BIN)/pytest -m "integration or system" $(PARALLEL)
 
 test-crewai: $(CREWAI)/.crewai ## Run the tests of CrewAI's agents, in an environment that has CrewAI
-	$(CREWAI)/bin/pytest tests/crewai tests/tools $(PARALLEL)
+	$(CREWAI)/bin/pytest tests/crewai $(PARALLEL)
 
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html --cov-report=xml

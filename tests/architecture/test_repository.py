@@ -65,7 +65,7 @@ def wanted(project: Path, *extras: str) -> set[Requirement]:
     return {requirement for text in listed if not (requirement := Requirement(text)).name.startswith("flowcraft")}
 
 
-@pytest.mark.parametrize(("name", "extras"), [("demo", ()), ("dev", ("dev",)), ("bench", ("bench",))])
+@pytest.mark.parametrize(("name", "extras"), [("demo", ()), ("dev", ("dev",)), ("bench", ("bench",)), ("crewai", ("crewai",))])
 def test_locked_list_holds_what_the_projects_ask_for(name: str, extras: tuple[str, ...]) -> None:
     locked = pins(name)
     asked = wanted(ROOT / "pyproject.toml", *extras)
@@ -75,7 +75,7 @@ def test_locked_list_holds_what_the_projects_ask_for(name: str, extras: tuple[st
     assert missing == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("name", ["demo", "dev", "bench"])
+@pytest.mark.parametrize("name", ["demo", "dev", "bench", "crewai"])
 def test_every_pin_is_hashed_and_no_address_is_named(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
     entries = re.split(r"\n(?=\S)", text.strip())
