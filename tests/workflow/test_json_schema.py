@@ -258,6 +258,51 @@ def test_whatever_the_loader_takes_of_an_example_the_schema_takes(validator, pat
     assert taken
 
 
+BEGUN = {
+    "prompt": {"prompt": "hello"},
+    "run": {"run": "json:dumps", "with": {"obj": 1}},
+    "shell": {"shell": "true"},
+    "approve": {"approve": "Go on?"},
+    "stages": {"stages": {"b": {"prompt": "hello"}}},
+}
+VALUES = [
+    None,
+    True,
+    0,
+    2,
+    0.5,
+    "x",
+    "5m",
+    "${{ inputs.n }}",
+    [],
+    ["a"],
+    {},
+    {"max": 1},
+    {"rubric": "good"},
+    "continue",
+    "cascade",
+]
+
+
+@pytest.mark.parametrize("body", BEGUN)
+def test_whatever_the_loader_takes_under_a_key_the_schema_takes(validator, body, tmp_path):
+    """Every key with values of every kind; where it comes in a pair, with the other one."""
+    file, taken = tmp_path / "w.yaml", set()
+    for key in [*STAGE_KEYS, *BODIES]:
+        beside = {"until": {"max": 2}, "max": {"until": "true"}, "parallel": {"each": [1]}, "judge": {"until": "a", "max": 2}}
+        for value in VALUES:
+            stage = {**BEGUN[body], **beside.get(key, {}), key: value}
+            data = {"flowcraft": 1, "inputs": {"n": "integer = 2"}, "stages": {"a": stage}}
+            file.write_text(json.dumps(data), encoding="utf-8")
+            try:
+                load_workflow(file)
+            except WorkflowError:
+                continue
+            taken.add(key)
+            assert validator.is_valid(data), f"{key}: {value!r}"
+    assert {"when", "each", "needs", "timeout", "parallel"} <= taken
+
+
 def without_one_key(data):
     """Yield ``data`` without one key, for each key of each mapping in it."""
     if isinstance(data, dict):
