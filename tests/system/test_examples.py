@@ -41,7 +41,16 @@ def checkout(folder):
 
 
 def git(folder: Any, *words: str) -> str:
-    names = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "core.quotePath=false"]
+    names = [
+        "-c",
+        "user.name=Ada",
+        "-c",
+        "user.email=ada@example.org",
+        "-c",
+        "commit.gpgSign=false",
+        "-c",
+        "core.quotePath=false",
+    ]
     done = subprocess.run(["git", *names, *words], cwd=folder.path, env=folder.env, capture_output=True, check=True)
     return done.stdout.decode()
 

@@ -68,7 +68,7 @@ def diff(new_folder) -> str:
     folder = new_folder("repository")
 
     def git(*words: str) -> str:
-        named = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *words]
+        named = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgSign=false", *words]
         return subprocess.run(named, cwd=folder.path, env=folder.env, capture_output=True, check=True, encoding="utf-8").stdout
 
     git("init", "--quiet")
