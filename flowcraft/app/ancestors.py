@@ -38,6 +38,7 @@ def known_before(store: RunStore, start: SegmentStart) -> tuple[Fork | None, Bef
         answered=_answered(store, row.id),
         skipped=frozenset(piece.path for piece in pieces if piece.state == "skipped"),
         given=told["set"],
+        anew=told["from"],
         same_inputs=bool(told["same_inputs"]),
     )
     return Fork(row.id, pieces, start.pieces.values(), told["from"]), before

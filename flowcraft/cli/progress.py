@@ -36,6 +36,7 @@ MARKS = {
     "running": ("▸", "cyan"),
     "done": ("✓", "green"),
     "reused": ("✓", "dim green"),
+    "cached": ("✓", "dim green"),
     "skipped": ("-", "dim"),
     "failed": ("✗", "red"),
     "stopped": ("·", "dim"),

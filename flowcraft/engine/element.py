@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from flowcraft.engine.caching import StageCache
 from flowcraft.engine.context import LeavesValue
 from flowcraft.engine.failures import TimedOut, is_failure
 from flowcraft.engine.gates import Gates
@@ -40,6 +41,7 @@ class Element:
         self.goes = Goes(ground, frame, stage)
         self.tried: dict[str, Tried] = {}
         self._tries = Tries(self.goes)
+        self._cache = StageCache(self.goes)
         self._start = start
 
     def holds(self, scope: Scope) -> bool:
@@ -87,6 +89,9 @@ class Element:
             self._check(unit, piece)
             if piece.state == "done" or (piece.state == "failed" and stage.on_error == "continue"):
                 return self._known(path, piece)
+        key = await self._cache.key(unit, scope) if self._cache.used else ""
+        if key and (cached := await self._cached(key, unit)) is not None:
+            return cached.value, ""
         if not self._is_container:
             await self.ground.may_start()
         self._start()
@@ -100,7 +105,20 @@ class Element:
                 await Gates(self.ground).withdraw(path)
             return await self._failed(unit, error, piece, time.monotonic() - begun)
         origin = self.ground.origin(path) if self._is_container else ""
-        return await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun, origin=origin), ""
+        value = await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun, origin=origin)
+        if key and not origin:
+            await self._cache.keep(key, unit, kept)
+        return value, ""
+
+    async def _cached(self, key: str, unit: Unit) -> Kept | None:
+        """Return what was given for the same question a while ago; it becomes a piece of this run."""
+        found = await self._cache.find(key, unit)
+        if found is None:
+            return None
+        run, kept = found
+        await self.book.done(self._wanted(unit), kept, origin=f"cache:{run}")
+        self.ground.took(unit.path, f"cache:{run}")
+        return kept
 
     @property
     def _is_container(self) -> bool:

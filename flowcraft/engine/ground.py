@@ -13,7 +13,7 @@ from flowcraft.attempts import Attempt
 from flowcraft.engine.job import Frame, Job, Spent, Stopped, Waiting
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook, Sources
-from flowcraft.engine.ports import AttemptRow, EventRow, Piece, Quality, RunStore, SegmentStart, Write
+from flowcraft.engine.ports import AttemptRow, EventRow, Quality, RunStore, SegmentStart, Write
 from flowcraft.engine.reuse import around, source_of
 from flowcraft.engine.sources import code_digest
 from flowcraft.engine.threads import DaemonPool
@@ -59,7 +59,11 @@ class Ground(ABC):
         self.run_row = start.run
         self.threads = desk.threads
         self.taken: dict[str, set[str]] = {}
-        sources = Sources(reuse=job.reuse, took=self.took, asked=lambda path: desk.store.asked(start.run.id, path))
+        sources = Sources(
+            reuse=job.reuse,
+            took=lambda piece: self.took(piece.path, piece.origin),
+            asked=lambda path: desk.store.asked(start.run.id, path),
+        )
         self.book = PieceBook((start.run.id, start.run.epoch), start.pieces, desk.writer, job.redactor, sources)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.bench = Bench(job, desk.threads)
@@ -177,18 +181,18 @@ class Ground(ABC):
             chain = self._chains[key] = self.job.models.llm(*key)
         return chain
 
-    def took(self, piece: Piece) -> None:
+    def took(self, path: str, origin: str) -> None:
         """Take note of a piece that was not done here, and of the model that answered there."""
-        stage = stage_of(piece.path)
-        for path in {stage_of(path) for path in around(stage)}:
-            self.taken.setdefault(path, set()).add(piece.origin.partition(":")[0])
-        before = self.job.before
-        found = before.answered.get(source_of(piece.origin, piece.path)) if before is not None else None
+        stage = stage_of(path)
+        for holder in {stage_of(holder) for holder in around(stage)}:
+            self.taken.setdefault(holder, set()).add(origin.partition(":")[0])
+        before = self.job.before if origin.startswith("fork:") else None
+        found = before.answered.get(source_of(origin, path)) if before is not None else None
         if found is None or before is None or self.chosen(stage) == found[0]:
             return
-        self._choose(piece.path, found[0])
+        self._choose(path, found[0])
         decided = {"reused": {"reason": f"in run {before.run}"}}
-        self.emit(AnswerChosen, stage=stage, path=piece.path, model=found[0], provider=found[1], decided=decided)
+        self.emit(AnswerChosen, stage=stage, path=path, model=found[0], provider=found[1], decided=decided)
 
     def origin(self, path: str) -> str:
         """Return where all that lies in the container at ``path`` was taken from; empty where some of it was done here."""

@@ -22,7 +22,7 @@ class Piece:
 
     ``asked`` is the JSON text that ``what`` is the digest of, as far as people may want to read it (prompts, arguments); it is
     written, and read for showing alone. ``origin`` says where the result was taken from: empty where it was done here, else
-    ``cache:RUN`` or ``fork:RUN``.
+    ``cache:RUN``, ``fork:RUN`` (``fork:RUN:PATH`` where it stood elsewhere) or ``set``.
     """
 
     path: str
@@ -142,6 +142,15 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOutput:
+    """What a stage with ``cache`` gave in a run; ``result`` is JSON text."""
+
+    run: str
+    path: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRow:
     """A process that owns runs. ``beat`` is a counter; the rest identifies the process on its machine."""
 
@@ -189,6 +198,14 @@ class RunStore(ApprovalStore, Protocol):
 
     def asked(self, run: str, path: str) -> str:
         """Return what a piece of a run asked for; empty where that is not known."""
+        ...
+
+    def kept_output(self, key: str, after: float) -> KeptOutput | None:
+        """Return what is kept under ``key`` since a time after ``after``, in seconds since the epoch."""
+        ...
+
+    def keep_output(self, key: str, output: KeptOutput, now: float, expires: float) -> None:
+        """Keep an output in place of what is there, and forget all that has expired."""
         ...
 
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:

@@ -26,7 +26,7 @@ Scope = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """The options of a body and the other settings of a stage, rendered. ``timeout`` is in seconds."""
+    """The options of a body and the other settings of a stage, rendered. ``timeout`` and ``cache`` are in seconds."""
 
     options: Any
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -34,6 +34,7 @@ class Rendered:
     model: str | None = None
     quality: Quality = field(default_factory=Quality)
     timeout: float | None = None
+    cache: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,8 @@ def render(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], la
         params=rendered_params(stage, scope),
         model=_text(stage.model, scope),
         quality=_quality(stage, scope),
-        timeout=_seconds(stage.timeout, scope),
+        timeout=_seconds("timeout", stage.timeout, scope),
+        cache=_seconds("cache", stage.cache, scope),
     )
 
 
@@ -148,14 +150,14 @@ def _text(value: str | Template | None, scope: Scope) -> str | None:
     return value.text(scope) if isinstance(value, Template) else value
 
 
-def _seconds(value: float | Template | None, scope: Scope) -> float | None:
+def _seconds(key: str, value: float | Template | None, scope: Scope) -> float | None:
     if not isinstance(value, Template):
         return value
     told = value.render(scope)
     try:
         return parse_duration(told)
     except (ValueError, TypeError) as error:
-        raise ExpressionError(f"timeout: {error}") from None
+        raise ExpressionError(f"{key}: {error}") from None
 
 
 def parallel(stage: Stage, scope: Scope) -> int:

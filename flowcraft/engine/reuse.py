@@ -48,13 +48,15 @@ class Before:
     """What a fork knows of the run it was made of, besides its pieces.
 
     ``answered`` holds model and provider whose answer counted, ``skipped`` what was skipped, both by path. ``given`` are
-    outputs that were set by hand, by the names of stages. ``same_inputs`` says that both runs were given the same.
+    outputs that were set by hand, by the names of stages, ``anew`` is the one that is done anew. ``same_inputs`` says that both
+    runs were given the same.
     """
 
     run: str
     answered: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
     given: Mapping[str, Any] = field(default_factory=dict)
+    anew: str = ""
     same_inputs: bool = True
 
     @property

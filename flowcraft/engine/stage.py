@@ -191,7 +191,8 @@ class StageRunner:
         report.chosen = self.ground.chosen(self.path)
         report.seconds = time.monotonic() - (report.begun or time.monotonic())
         shown, kinds = state, self.ground.taken.get(self.path, set())
-        if state == "done" and (not self._started or (kinds and not self.ground.book.anew(self.path))):
+        forked = self.ground.job.before is not None
+        if state == "done" and (not self._started or (forked and kinds and not self.ground.book.anew(self.path))):
             shown = "cached" if kinds == {"cache"} else "reused"
             reason = self._origin(kinds)
         self.ground.emit(

@@ -13,6 +13,7 @@ from flowcraft.errors import StoreError
 from flowcraft.storage.approvals import WITHDRAW, ApprovalStatements, SqlApprovals
 from flowcraft.storage.database import Database
 from flowcraft.storage.documents import SqlDocuments
+from flowcraft.storage.outputs import SqlOutputs
 from flowcraft.storage.processes import SqlProcesses
 from flowcraft.storage.reading import SqlRuns, read_pieces, read_run
 from flowcraft.storage.rows import ATTEMPT, attempt_values, storable, to_json
@@ -74,7 +75,7 @@ class _Statements:
         assert tuple(said.names for said in (self.fence, self.piece, self.event, self.attempt)) == expected
 
 
-class SqlRunStore(SqlRuns, SqlDocuments, SqlProcesses, SqlApprovals, RunStore):
+class SqlRunStore(SqlRuns, SqlDocuments, SqlOutputs, SqlProcesses, SqlApprovals, RunStore):
     """RunStore over a SQL database."""
 
     def __init__(self, database: Database) -> None:

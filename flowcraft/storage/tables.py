@@ -108,9 +108,9 @@ outputs = Table(
     "outputs",
     metadata,
     Column("key", Text, primary_key=True, nullable=False),
-    _double("created"),
+    *map(_double, ("created", "expires")),
     *map(_text, ("run", "path", "result")),
-    Index(None, "created"),
+    Index(None, "expires"),
 )
 
 attempts = Table(

@@ -83,9 +83,22 @@ def finished(block: Block, known: Known, reading: Reading) -> dict[str, Stage]:
     return {name: _finished(draft, known, reading) for name, draft in block.drafts.items()}
 
 
+def _check_cache(draft: Draft, mentions_run: bool, reading: Reading) -> None:
+    """Refuse ``cache`` where what a stage gives belongs to one run alone."""
+    if draft.settings.cache is None:
+        return
+    path = (*draft.path, "cache")
+    if draft.path[0] == FINALLY:
+        reading.problem(path, "nothing in 'finally' takes 'cache'", "it is carried out at each end of a run", key=True)
+    elif mentions_run:
+        hint = "what it gives belongs to this run; pass what it needs as an input, or leave 'cache' out"
+        reading.problem(path, "a stage that mentions 'run' takes no 'cache'", hint, key=True)
+
+
 def _finished(draft: Draft, known: Known, reading: Reading) -> Stage:
     when, body = draft.when, draft.body
     mentions_run = "run" in known.names.get(draft.id, ())
+    _check_cache(draft, mentions_run, reading)
     if draft.inner is not None:
         inner = finished(draft.inner, known, reading)
         body = Group(stages=inner)
@@ -112,6 +125,7 @@ def _finished(draft: Draft, known: Known, reading: Reading) -> Stage:
         output=draft.output,
         value=known.values[draft.id],
         timeout=draft.settings.timeout,
+        cache=draft.settings.cache,
         retry=draft.settings.retry or Retry(),
         on_error="continue" if draft.on_error == "continue" else "fail",
         depends=known.depends[draft.id],

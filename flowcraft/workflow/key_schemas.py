@@ -148,6 +148,7 @@ _SETTINGS: Mapping[str, Schema] = {
     "strategy": {"type": "string", "enum": list(STRATEGIES)},
     "params": _PARAMS,
     "timeout": DURATION,
+    "cache": DURATION,
     "retry": _RETRY,
     "parallel": {
         "default": 1,

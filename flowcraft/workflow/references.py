@@ -153,7 +153,7 @@ class References:
             self.reading.keep(_placed(place, error))
         for error in inference.doubts:
             self.reading.warnings.append(_placed(place, error, warning=True))
-        wanted = {"parallel": INTEGER, "max": INTEGER, "timeout": STRING}.get(place.key)
+        wanted = {"parallel": INTEGER, "max": INTEGER, "timeout": STRING, "cache": STRING}.get(place.key)
         if wanted is not None and not inference.problems and not fits(kind, wanted):
             self._at(place, expression, f"'{place.key}' takes {wanted.text}, not {kind.text}")
         if place.key == "params" and not inference.problems:

@@ -152,7 +152,8 @@ class Stage:
 
     ``each`` is an expression or a list written in the file (whose leaves may be templates). ``when_per_element`` says that
     ``when`` mentions ``item`` or ``index``. ``depends`` names the stages that must be settled first: all that this one
-    mentions or needs. ``timeout`` is in seconds or a template that gives a duration. ``output`` is the type that was written,
+    mentions or needs. ``timeout`` and ``cache`` are in
+    seconds or a template that gives a duration. ``output`` is the type that was written,
     ``value`` the type of what the stage gives to others (a list with ``each``). ``params_from`` gives params as a
     whole, which come over ``params``. ``strategy`` and ``confidence`` are None where
     settings decide. ``until`` and ``max`` are both there or neither. ``at`` is where the stage stands in its file.
@@ -179,6 +180,7 @@ class Stage:
     output: Type | None = None
     value: Type = ANY
     timeout: float | Template | None = None
+    cache: float | Template | None = None
     retry: Retry = field(default_factory=Retry)
     on_error: Literal["fail", "continue"] = "fail"
     depends: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from flowcraft.workflow.header import Header
 from flowcraft.workflow.inference import Inference
 from flowcraft.workflow.types import ANY, INTEGER, STRING, Enumeration, Fields, ListOf, Scalar, Type, nullable
 
-ONLY_INPUTS = frozenset({"model", "parallel", "max", "timeout", "params"})
+ONLY_INPUTS = frozenset({"model", "parallel", "max", "timeout", "cache", "params"})
 """Keys that are settled when the run starts."""
 
 _BEFORE_EACH = frozenset({"each", "parallel"})

@@ -56,6 +56,7 @@ class StageSettings:
     params: Mapping[str, Value] = field(default_factory=dict)
     params_from: Template | None = None
     timeout: float | Template | None = None
+    cache: float | Template | None = None
     retry: Retry | None = None
     parallel: int | Template | None = None
     max: int | Template | None = None
@@ -76,7 +77,8 @@ def read_settings(reading: Reading, base: Path, data: Mapping[str, Any], stage: 
         model=_model(reading, *given("model"), stage) if "model" in data else None,
         params=_params(reading, *given("params"), stage) if "params" in data and not whole else {},
         params_from=_whole(reading, *given("params"), "params", stage) if whole else None,
-        timeout=_timeout(reading, *given("timeout"), stage) if "timeout" in data else None,
+        timeout=_duration(reading, *given("timeout"), stage) if "timeout" in data else None,
+        cache=_duration(reading, *given("cache"), stage) if "cache" in data else None,
         retry=_retry(reading, *given("retry")) if "retry" in data else None,
         parallel=_parallel(reading, *given("parallel"), stage) if "parallel" in data else None,
         max=_max(reading, *given("max"), stage) if "max" in data else None,
@@ -218,10 +220,11 @@ def _is_one_of(value: Any, kinds: tuple[str, ...]) -> bool:
     return any(isinstance(value, _KINDS[kind][0]) for kind in kinds)
 
 
-def _timeout(reading: Reading, path: Path, data: Any, stage: str) -> float | Template | None:
+def _duration(reading: Reading, path: Path, data: Any, stage: str) -> float | Template | None:
+    key = str(path[-1])
     if _has_template(data):
-        return _whole(reading, path, data, "timeout", stage)
-    return reading.duration(path, data, "'timeout'")
+        return _whole(reading, path, data, key, stage)
+    return reading.duration(path, data, f"'{key}'")
 
 
 def _parallel(reading: Reading, path: Path, data: Any, stage: str) -> int | Template | None:

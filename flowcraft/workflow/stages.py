@@ -187,6 +187,7 @@ class StageReader:
             model=own.model,
             params=completed_params(own.params, defaults.params) if params else {},
             params_from=own.params_from if params else None,
+            cache=own.cache,
             timeout=own.timeout if own.timeout is not None or not timed else defaults.timeout,
             retry=own.retry if own.retry is not None or not timed else defaults.retry,
             parallel=own.parallel if own.parallel is not None or not many else defaults.parallel,

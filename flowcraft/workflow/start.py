@@ -131,6 +131,7 @@ def _settings(workflow: Workflow, stage: Stage, scope: Scope, facts: Facts) -> I
     if document is None:
         return
     settings = {"model": stage.model, "timeout": stage.timeout, "parallel": stage.parallel, "max": stage.max}
+    settings["cache"] = stage.cache
     for key, written in settings.items():
         if isinstance(written, Template):
             path = _written_at(workflow, stage, key)
@@ -144,7 +145,7 @@ def _settings(workflow: Workflow, stage: Stage, scope: Scope, facts: Facts) -> I
                 yield from (
                     named_problem(document, path, name, facts) if name else [document.problem(path, "'model' is empty")]
                 )
-            elif mistake := _timeout(value) if key == "timeout" else _count(key, value):
+            elif mistake := _duration(key, value) if key in ("timeout", "cache") else _count(key, value):
                 yield document.problem(path, mistake)
     yield from _params(workflow, stage, scope)
 
@@ -176,12 +177,12 @@ def _written_at(workflow: Workflow, stage: Stage, key: str, inner: str = "") -> 
     return (*stage.at, key) if here else ("defaults", key)
 
 
-def _timeout(value: Any) -> str:
+def _duration(key: str, value: Any) -> str:
     try:
         seconds = parse_duration(value) if isinstance(value, str) else 0
     except ValueError as error:
-        return f"'timeout': {error}"
-    return "" if seconds > 0 else f"'timeout': {value!r} is no duration; write it like 500ms, 30s, 5m, 24h or 7d"
+        return f"'{key}': {error}"
+    return "" if seconds > 0 else f"'{key}': {value!r} is no duration; write it like 500ms, 30s, 5m, 24h or 7d"
 
 
 def _count(key: str, value: Any) -> str:

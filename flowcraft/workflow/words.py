@@ -48,7 +48,6 @@ LATER_STAGE_KEYS = frozenset(
     {
         "crew",
         "agent",
-        "cache",
         "history",
     }
 )
@@ -74,6 +73,10 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     "timeout": StageKey(description="How long one element may take, all its tries included: 500ms, 30s, 5m, 24h, 7d."),
     "retry": StageKey(
         description="So many more goes of the body: a number, or {max, backoff}.", without=frozenset({"approve"})
+    ),
+    "cache": StageKey(
+        description="Take over what the same question gave within this time, in any run: 30s, 1h, 7d.",
+        bodies=frozenset({"prompt", "run", "shell"}),
     ),
     "on_error": StageKey(
         description="fail (default), or continue: the stage is null and its error is in the run's record.",

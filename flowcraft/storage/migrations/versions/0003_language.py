@@ -38,11 +38,11 @@ def upgrade() -> None:
     op.create_table(
         "outputs",
         _text("key", None),
-        _double("created"),
+        *map(_double, ("created", "expires")),
         *map(_text, ("run", "path", "result")),
         sa.PrimaryKeyConstraint("key", name="pk_outputs"),
     )
-    op.create_index("ix_outputs_created", "outputs", ["created"])
+    op.create_index("ix_outputs_expires", "outputs", ["expires"])
 
 
 def downgrade() -> None:
