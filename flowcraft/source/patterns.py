@@ -61,7 +61,7 @@ class _Reader:
 
     def __init__(self, pattern: str) -> None:
         self.ambiguous = 0
-        self.letters = _LETTERS | frozenset(pattern)
+        self.letters = _LETTERS if pattern.isascii() else _LETTERS | frozenset(pattern)
         self.flagged = _FLAGS.search(pattern) is not None
 
     def steepness(self, tree: Any) -> None:
@@ -98,6 +98,8 @@ class _Reader:
             return _NOTHING, True
         if operation in ("GROUPREF", "GROUPREF_EXISTS"):
             raise _Endless("it refers back to a group")
+        if not self.flagged and self.letters is _LETTERS:
+            return _found(operation, tuple(argument) if isinstance(argument, list) else argument), False
         if self.flagged:
             return frozenset(letter for letter in self.letters if self.in_any_case(operation, argument, letter)), False
         return frozenset(letter for letter in self.letters if _is_one(operation, argument, letter)), False
@@ -152,6 +154,12 @@ def _prefix_free(ways: Any) -> bool:
         return False
     words = ["".join(chr(code) for _, code in way).casefold() for way in ways]
     return not any(a.startswith(b) for place, a in enumerate(words) for other, b in enumerate(words) if place != other)
+
+
+@functools.lru_cache(maxsize=1000)
+def _found(operation: str, argument: Any) -> frozenset[str]:
+    """Return the usual characters that match a part."""
+    return frozenset(letter for letter in _LETTERS if _is_one(operation, argument, letter))
 
 
 def _is_one(operation: str, argument: Any, letter: str) -> bool:

@@ -11,6 +11,8 @@ from flowcraft.source.patterns import LONGEST_TEXT, pattern_mistake, repeats
 
 Place = tuple[str | int, ...]
 
+MOST_PATTERNS = 100
+
 _DATA = frozenset({"enum", "const", "default", "examples"})
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
@@ -25,6 +27,9 @@ def schema_mistakes(definition: Mapping[str, Any]) -> Iterator[tuple[Place, str]
     if dialect is not None and (not isinstance(dialect, str) or not _is_known(dialect)):
         yield ("$schema",), "an unknown dialect: leave it out, or write https://json-schema.org/draft/2020-12/schema"
         return
+    if (many := _count(definition)) > MOST_PATTERNS:
+        yield (), f"it holds {many:,} patterns; at most {MOST_PATTERNS}"
+        return
     wrong = [*_mistakes(definition, ())]  # first of all: checking the schema compiles its patterns
     yield from wrong
     if wrong:
@@ -35,6 +40,17 @@ def schema_mistakes(definition: Mapping[str, Any]) -> Iterator[tuple[Place, str]
         yield tuple(error.absolute_path), error.message[:500]
         return
     yield from _circles(definition)
+
+
+def _count(part: Any) -> int:
+    """Return how many patterns a schema holds."""
+    if isinstance(part, list):
+        return sum(map(_count, part))
+    if not isinstance(part, Mapping):
+        return 0
+    names = part.get("patternProperties")
+    own = isinstance(part.get("pattern"), str) + (len(names) if isinstance(names, Mapping) else 0)
+    return own + sum(map(_count, part.values()))
 
 
 def _is_known(dialect: str) -> bool:

@@ -19,6 +19,7 @@ Path = tuple[str | int, ...]
 
 
 MOST_PROBLEMS = 100
+MOST_EXPRESSIONS = 10_000
 _FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{)[ ]?([a-z_]\w*)([\w.\[\]]{0,60})[ ]?\}\}?")
 """What other tools' templates look like; here it is just text."""
 
@@ -197,6 +198,10 @@ class Reading:
             known = self._parsed_before[text] = parse_expression(text, self._read_file)
         expression = replace(known, position=position)
         self.expressions.append((expression, place))
+        if len(self.expressions) > MOST_EXPRESSIONS:
+            message = f"more than {MOST_EXPRESSIONS:,} expressions in one file"
+            self.keep(place.document.problem(place.path, message, "hand a list over as an input", offset=place.offset))
+            raise TooManyProblems
         return expression
 
     def _refuse(self, error: ExpressionError, place: Place) -> None:

@@ -331,6 +331,7 @@ SCHEMAS = {
     "back reference": {"pattern": r"(.*)\1+x"},
     "pattern of names": {"patternProperties": {"^(a+)+$": {}}},
     "pattern that is none": {"pattern": "("},
+    "very many": {"allOf": [{"pattern": f"^a{number}$"} for number in range(101)]},
     "huge repetition": {"pattern": "a{1,99999999999}"},
     "pattern inside": {"properties": {"pattern": {"pattern": r"(\w+\s?)*$"}}},
 }

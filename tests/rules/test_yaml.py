@@ -50,6 +50,13 @@ def test_aliases_may_add_ten_thousand_values(place):
     assert place.load(f"x-a: &a [{'x, ' * 4998}x]\nx-b: [*a, *a]\n{STAGES}").stages
 
 
+def test_a_file_holds_at_most_ten_thousand_expressions(place):
+    text = "stages: {{a: {{prompt: '{}'}}}}\n"
+
+    assert place.load(text.format("${{ run.id }}" * 10_000)).stages
+    assert place.refused(text.format("${{ run.id }}" * 10_001)) == "more than 10,000 expressions in one file"
+
+
 def test_a_file_has_at_most_one_megabyte(place):
     line = "#" + "x" * 99 + "\n"
     fitting = "flowcraft: 1\n" + STAGES
