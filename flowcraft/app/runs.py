@@ -27,6 +27,8 @@ from flowcraft.manager import LLMManager
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
 from flowcraft.workflow import Workflow, bind_inputs, load_workflow, plugin_tools
+from flowcraft.workflow.check import every_part
+from flowcraft.workflow.schema import Shell
 
 SNAPSHOT_VERSION = 1
 
@@ -91,7 +93,7 @@ class Runs:
             snapshot={
                 "v": SNAPSHOT_VERSION,
                 "flowcraft": __version__,
-                "file": workflow.path,
+                "file": str(Path(workflow.folder, Path(workflow.path).name)),  # it may be resumed in another folder
                 "files": dict(workflow.files),
                 "settings": self.settings.snapshot(),
                 "configured": list(self.settings.configured_providers()),
@@ -106,6 +108,9 @@ class Runs:
         """Return the workflow that a run started with; raise StoreError or WorkflowError where it cannot go on here."""
         check_installed(row, self.plugins)
         workflow = self.workflow_of(row)
+        if not Path(row.folder).is_dir() and works_in_folder(workflow):
+            gone = f"run {row.id} works in the folder {row.folder}, where it was started and which is gone"
+            raise WorkflowError(f"{gone}; make that folder, with what the run needs in it, and resume again")
         if missing := self.workflows.unset(workflow):
             names = ", ".join(sorted(missing))
             raise WorkflowError(f"run {row.id} needs the environment names {names}; set them and resume again")
@@ -233,6 +238,12 @@ class Runs:
         )
         change, reports = await self.engine.carry(job, start)
         return await asyncio.to_thread(result_of, self.engine.store, row.id, change, reports)
+
+
+def works_in_folder(workflow: Workflow) -> bool:
+    """Say whether something of a workflow is carried out in the folder where its run was started: a command, an MCP server."""
+    parts = list(every_part(workflow))
+    return any(part.servers or any(isinstance(stage.body, Shell) for stage in part.every_stage) for part in parts)
 
 
 def _unheard(process: ProcessRow) -> None:
