@@ -11,7 +11,7 @@ from flowcraft.engine.past import History, Past
 from flowcraft.engine.ranges import NOTHING, ONCE, Range, longest, spread, total
 from flowcraft.llm.tokens import text_tokens
 from flowcraft.plugin.capabilities import ModelInfo
-from flowcraft.workflow.expressions import Expression, ExpressionError
+from flowcraft.workflow.expressions import Expression, ExpressionError, Name
 from flowcraft.workflow.schema import Group, Prompt, Stage, Uses, Workflow
 from flowcraft.workflow.sizes import elements, is_known, known_tokens, known_value, knows
 from flowcraft.workflow.template import Template, render_value
@@ -116,7 +116,10 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
-    """Stages that stand together, how often they are carried out, and what is known of names there."""
+    """Stages that stand together, how often they are carried out, and what is known of names there.
+
+    ``counts`` are the elements of the lists that stages with ``each`` give, as far as they were come by.
+    """
 
     workflow: Workflow
     stages: Mapping[str, Stage]
@@ -124,6 +127,7 @@ class _Frame:
     times: Range = ONCE
     prefix: str = ""
     depth: int = 0
+    counts: dict[str, Range] = field(default_factory=dict)
 
 
 def forecast(workflow: Workflow, inputs: Mapping[str, Any] | None, past: History, asks: Asks) -> Forecast:
@@ -173,6 +177,8 @@ class _Teller:
         path = f"{frame.prefix}{stage.name}"
         past = self._past.stages.get(path)
         count, width = self._elements(frame, stage, path, past)
+        if stage.each is not None and stage.when is None:
+            frame.counts[stage.name] = count
         tries = self._tries(frame, stage, path, past)
         goes = _goes(stage, past)
         units = count * tries * goes
@@ -202,6 +208,9 @@ class _Teller:
         items = elements(stage, frame.scope)
         if items is not None:
             return self._chosen(stage, items, frame.scope), width
+        root = stage.each.root if isinstance(stage.each, Expression) else None
+        if isinstance(root, Name) and root.name in frame.counts and stage.when is None:
+            return frame.counts[root.name], width  # as many as the stage gives whose list it is
         if past is not None and (range_ := past.range("elements")) is not None:
             return range_, width
         self._assume(f"{path}: no history of its list: {ELEMENTS.low:g} to {ELEMENTS.high:g} elements (default)")
@@ -247,6 +256,7 @@ class _Teller:
             scope=scope,
             prefix=f"{path}/",
             depth=frame.depth + 1,
+            counts={},
         )
         return self.frame(inner)
 

@@ -67,6 +67,19 @@ def test_a_list_of_the_inputs_is_counted_and_worked_on_as_many_at_a_time_as_para
     assert made.runs == 0
 
 
+def test_a_list_that_another_stage_makes_of_the_inputs_has_as_many_elements(files: Files) -> None:
+    text = """
+inputs: {words: "[string]"}
+stages:
+  a: {each: inputs.words, prompt: "Say ${{ item }}"}
+  b: {each: a, stages: {c: {prompt: "${{ item }}"}, d: {each: a, prompt: "${{ item }}"}}}
+"""
+    past = History(runs=1, stages={"b": Past(elements=(9,), tries=(1,), calls=(0,), seconds=(1,))})
+    made = files.plan(text, past=past, words=["x", "y", "z"])
+    assert bounds(of(made, "b/c").calls) == (3, 3, 3)
+    assert bounds(of(made, "b/d").calls) == (9, 9, 9)
+
+
 def test_elements_that_when_leaves_out_are_not_counted(files: Files) -> None:
     text = "inputs: {words: '[string]'}\nstages: {a: {each: inputs.words, when: item != 'no', prompt: hello}}\n"
     assert bounds(files.plan(text, words=["yes", "no", "yes"]).calls) == (2, 2, 2)
