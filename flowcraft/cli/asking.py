@@ -46,10 +46,14 @@ def document(asked: Approval) -> dict[str, Any]:
     }
 
 
-def show_waiting(console: Console, waits: Sequence[Approval]) -> None:
-    """Print what waits, since when, until when, and the command that answers it."""
+def show_waiting(console: Console, waits: Sequence[Approval], *, brief: bool = False) -> None:
+    """Print what waits, since when, until when, and the command that answers it; ``brief``: a line each."""
     for asked in waits:
         until = f", until {moment(asked.deadline)}" if asked.deadline is not None else ""
+        if brief:
+            told = f"{asked.gate} of {asked.run} waits since {moment(asked.asked)}{until}: flowcraft runs approve {asked.run}"
+            console.print(Text(told, style="yellow"))
+            continue
         console.print(Text(f"{asked.gate} waits for an answer since {moment(asked.asked)}{until}", style="yellow"))
         shown = asked.question if len(asked.question) <= LONGEST_SHOWN else f"{asked.question[:LONGEST_SHOWN]}..."
         console.print(Text(indented(shown)))

@@ -13,6 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from flowcraft.cli.asking import document as approval_document
+from flowcraft.cli.asking import show_waiting
+from flowcraft.cli.asking import told as approval_told
 from flowcraft.cli.console import print_json, stderr, stdout
 from flowcraft.cli.options import Answers, AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
 from flowcraft.cli.progress import MARKS, LineView, money
@@ -83,6 +86,9 @@ def list_runs(
             *cost,
         )
     stdout().print(found)
+    for row in rows:
+        if row.state == "waiting":
+            show_waiting(stdout(), flow.approvals(row.id), brief=True)
 
 
 @runs.command("show")
@@ -98,6 +104,7 @@ def show_run(
         show_prompts(store.pieces(row.id, asked=True), as_json)
         return
     pieces = store.pieces(row.id)
+    approvals = store.approvals(row.id)
     attempts = store.attempts(row.id)
     ends = [json.loads(event.data) for event in store.events(row.id) if event.kind == "stage.finished"]
     last = {event["stage"]: event for event in ends}
@@ -108,6 +115,7 @@ def show_run(
                 "inputs": row.inputs,
                 "outputs": row.outputs,
                 "stages": last,
+                "approvals": [approval_document(asked) for asked in approvals],
                 "pieces": [{"path": piece.path, "state": piece.state, "seconds": piece.seconds} for piece in pieces],
                 "attempts": [{"path": item.path, "attempt": str(item.attempt), "usd": item.attempt.usd} for item in attempts],
             }
@@ -129,6 +137,10 @@ def show_run(
             console.print(Text(f"  {piece.path}: {told['error']}", style="yellow"))
         elif piece.state == "skipped" and piece.path not in last:
             console.print(Text(f"  {piece.path}: skipped: {told['reason']}", style="dim"))
+    for asked in approvals:
+        if not asked.open:
+            console.print(Text(f"  {approval_told(asked)}"))
+    show_waiting(console, [asked for asked in approvals if asked.open])
     if attempts:
         spent = f"{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD"
         console.print(Text(f"\n{spent}", style="bold"))
