@@ -84,7 +84,7 @@ class Element:
             if stage.on_error == "continue":
                 return None, self.goes.told(error)
             raise
-        piece = self.book.known(path) if self._is_container else await self.book.recorded(unit.wanted)
+        piece = await self._recorded(unit)
         if piece is not None:
             self._check(unit, piece)
             if piece.state == "done" or (piece.state == "failed" and stage.on_error == "continue"):
@@ -109,6 +109,13 @@ class Element:
         if key and not origin:
             await self._cache.keep(key, unit, kept)
         return value, ""
+
+    async def _recorded(self, unit: Unit) -> Piece | None:
+        """Return what is recorded or taken over; what people decided holds in a fork if nothing in front ran again."""
+        gate = isinstance(self.stage.body, Approve) and self.stage.until is None and self.ground.job.before is not None
+        if gate and self.ground.untouched(self.goes.frame, self.stage):
+            return await self.book.recorded(replace(unit.wanted, here=True))
+        return self.book.known(unit.path) if self._is_container else await self.book.recorded(unit.wanted)
 
     async def _cached(self, key: str, unit: Unit) -> Kept | None:
         """Return what was given for the same question a while ago; it becomes a piece of this run."""

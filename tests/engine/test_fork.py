@@ -450,3 +450,47 @@ async def test_any_graph_runs_again_exactly_what_depends_on_a_changed_value(proj
             reached.add(number)
     assert {int(re.match(r"\d+", word)[0]) for word in news(project, before)} == reached
     assert again.state == "done"
+
+
+GATED = """
+    inputs: {word: string = "a"}
+    stages:
+      one: {run: "steps:note", with: {word: "${{ inputs.word }}"}}
+      beside: {run: "steps:note", with: {word: b}}
+      gate: {needs: [one], approve: Go on?}
+      after: {needs: [gate], run: "steps:note", with: {word: c}}
+"""
+
+
+async def approved(project):
+    path = project.write("flow.yaml", "flowcraft: 1\n" + textwrap.dedent(GATED))
+    async with project.open() as flow:
+        return await flow.run(path, answers={"gate": "approve"})
+
+
+@pytest.mark.parametrize("changes", [{}, {"stage": "beside"}, {"stage": "after"}])
+async def test_gate_with_nothing_in_front_that_ran_again_is_not_asked_again(project, changes):
+    done = await approved(project)
+
+    again = await fork(project, done.run, **changes)
+
+    assert again.state == "done"
+    assert again.outputs == done.outputs
+
+
+@pytest.mark.parametrize("changes", [{"stage": "one"}, {"stage": "gate"}, {"outputs": {"one": "a"}}, {"inputs": {"word": "x"}}])
+async def test_gate_behind_what_ran_again_or_was_given_otherwise_is_asked_anew(project, changes):
+    done = await approved(project)
+    before = project.marks()
+
+    again = await fork(project, done.run, **changes)
+
+    assert again.state == "waiting"
+    assert "c" not in news(project, before)
+
+
+async def test_output_of_a_gate_cannot_be_set(project):
+    done = await approved(project)
+
+    with pytest.raises(WorkflowError, match="the output of stage 'gate' cannot be set: it is a gate; answer it with --answer"):
+        await fork(project, done.run, outputs={"gate": {"choice": "approve"}})
