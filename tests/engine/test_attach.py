@@ -110,6 +110,7 @@ async def test_an_image_may_be_a_url_which_is_passed_on(project):
         ("gone.png", "there is no file 'gone.png'"),
         ("film.mp4", "is a video, which cannot be attached yet"),
         ("below", "is no plain file"),
+        ("pipe", "is no plain file"),
         ("empty.png", "'empty.png' is empty"),
         ("large.png", "has 20.0 MB, over the limit of 20 MB"),
         (" ", "an empty path"),
@@ -130,8 +131,15 @@ async def test_what_cannot_be_attached_fails_the_stage_in_plain_words(pictures, 
     (pictures.path / "empty.png").touch()
     (pictures.path / "large.png").write_bytes(bytes(20_000_001))
 
+    os.mkfifo(pictures.path / "pipe")
+
     result = await pictures.ask(
-        "inputs: {picture: string}\nstages: {a: {prompt: Look, attach: '${{ inputs.picture }}'}}", "seen", picture=value
+        """
+        inputs: {picture: string}
+        stages: {which: {run: "steps:note", with: {word: "${{ inputs.picture }}"}}, a: {prompt: Look, attach: "${{ which }}"}}
+        """,
+        "seen",
+        picture=value,
     )
 
     assert result.state == "failed"
