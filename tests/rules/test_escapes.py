@@ -11,7 +11,7 @@ import pytest
 
 from flowcraft.errors import WorkflowError
 from flowcraft.workflow import load_workflow
-from flowcraft.workflow.files import Files, UnreadableFile
+from flowcraft.workflow.files import Files, UnreadableFile, lies_below, open_plain
 
 pytestmark = pytest.mark.unit
 
@@ -403,7 +403,22 @@ def test_a_link_that_is_swapped_between_check_and_reading_is_not_followed(place,
         ended.set()
         swapping.join()
 
-    assert read == {"fine", "'link.txt' leads out of the workflow's folder by a link"}
+    assert read <= {"fine", "'link.txt' leads out of the workflow's folder by a link"}
+
+
+def test_it_is_the_opened_file_that_is_asked_where_it_lies(place, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "outside.txt"
+    outside.write_text(OUTSIDE)
+    place.write("fine.txt", "fine")
+    link = place.path / "link.txt"
+    os.symlink(outside, link)
+    with open_plain(str(link)) as file:
+        link.unlink()
+        os.symlink("fine.txt", link)  # swapped: the path is harmless now, what was opened is not
+
+        assert not lies_below(file, str(link), str(place.path))
+    with open_plain(str(link)) as file:
+        assert lies_below(file, str(link), str(place.path))
 
 
 def test_a_data_field_may_be_named_like_a_dunder(place):
