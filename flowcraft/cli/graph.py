@@ -61,7 +61,8 @@ def graph(
         str | None, typer.Option("--run", metavar="RUN", help="Draw what became of a run: its id, or an exported run.")
     ] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", metavar="FORMAT", help="terminal, mermaid or svg; without it as -o ends, else terminal.")
+        Format | None,
+        typer.Option("--format", metavar="FORMAT", help="terminal, mermaid or svg; without it as -o ends, else terminal."),
     ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Unfold the workflows that it uses.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there, do not print it.")] = None,
