@@ -1,16 +1,21 @@
-"""The engine beside LangGraph with its SQLite saver: stages in a row, at once, long lists, and going on after a kill."""
+"""The engine beside LangGraph with its SQLite saver and CrewAI's Flow with its own: stages in a row, at once, long lists, and
+going on after a kill."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Target, answer, in_folder, interleaved, killed, median, show
+from benchmarks.measure import ROOT, Target, answer, in_folder, interleaved, killed, median, show
 
 OURS = "benchmarks.children.flowcraft_side"
 THEIRS = "benchmarks.children.langgraph_side"
+CREWAI = "benchmarks.children.crewai_flow"
+CREWAI_PYTHON = ROOT / ".venv-crewai" / "bin" / "python"
+"""Its pins do not go with the others': it is measured in the environment of `make test-crewai`, where there is one."""
 COUNTS = (100, 300, 1000)
 TEXT = 2000
 """Characters of a result: what a short answer of a model has."""
@@ -22,6 +27,7 @@ def main(rounds: int = 5) -> None:
     """Measure; the long ones in fewer rounds."""
     for kind, title in (("row", "in a row"), ("once", "at once")):
         side_by_side(kind, title, rounds)
+        crewai_flow(kind, title, rounds)
     small_results(rounds)
     lists(min(rounds, 3))
     going_on(min(rounds, 3))
@@ -51,6 +57,25 @@ def side_by_side(kind: str, title: str, rounds: int) -> None:
         rows.append((f"{count} stages", mine, limit, other, other / mine, faster, median(found["ours"], "megabytes")))
     columns = ("", "FlowCraft", "target", "LangGraph", "times faster", "target", "our MB")
     show(f"Stages {title}, ms a stage, results of 2 kB", columns, rows)
+
+
+def crewai_flow(kind: str, title: str, rounds: int) -> None:
+    """The same beside a Flow of CrewAI's that is persisted behind each step; left out where CrewAI is not installed."""
+    if not CREWAI_PYTHON.exists():
+        sys.stderr.write(f"CrewAI's Flow, {title}: left out, since CrewAI is not installed; `make test-crewai` installs it\n")
+        return
+
+    def theirs(count: int) -> Measure:
+        child = ("-m", CREWAI, kind, str(count), str(TEXT))
+        return in_folder(lambda folder: answer(*child, folder, interpreter=str(CREWAI_PYTHON)))
+
+    rows = []
+    for count in COUNTS:
+        found = interleaved({"ours": ours(kind, count), "theirs": theirs(count)}, min(rounds, 3) if count < 1000 else 1)
+        mine, other = (median(found[side], "seconds") / count * 1000 for side in ("ours", "theirs"))
+        rows.append((f"{count} stages", mine, other, other / mine, Target(value=other / mine, limit=1.0, least=True)))
+    columns = ("", "FlowCraft", "CrewAI Flow", "times faster", "target")
+    show(f"Stages {title} beside CrewAI's Flow with @persist, ms a stage, results of 2 kB", columns, rows)
 
 
 def small_results(rounds: int) -> None:

@@ -45,19 +45,19 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false", **more}
 
 
-def python(*arguments: str, **more: str) -> str:
-    """Run a child of this interpreter and return what it printed."""
+def python(*arguments: str, interpreter: str = sys.executable, **more: str) -> str:
+    """Run a child of this interpreter, or of another one, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, *arguments], env=environment(**more), cwd=ROOT, capture_output=True, text=True, check=False
+        [interpreter, *arguments], env=environment(**more), cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
     return done.stdout
 
 
-def answer(*arguments: str, **more: str) -> dict[str, Any]:
+def answer(*arguments: str, interpreter: str = sys.executable, **more: str) -> dict[str, Any]:
     """Run a child and return the JSON object in its last line."""
-    found: dict[str, Any] = json.loads(python(*arguments, **more).strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(python(*arguments, interpreter=interpreter, **more).strip().splitlines()[-1])
     return found
 
 
