@@ -85,8 +85,11 @@ def _print(event: dict[str, Any], console: Console) -> None:
         console.print(Text("    " + trace.rstrip().replace("\n", "\n    "), style="dim"))
 
 
+TOLD = ("stage", "state", "message", "reason", "error", "choice", "by", "comment")
+
+
 def _told(event: dict[str, Any]) -> str:
-    parts = [event.get(name, "") for name in ("stage", "state", "message", "reason", "error")]
+    parts = [event.get(name, "") for name in TOLD]
     if event["kind"] == "run.started":
         parts.append(f"segment {event['segment']}")
     if event["kind"] == "answer.chosen":

@@ -50,7 +50,7 @@ class StageRunner:
             # Not the stage failed, but the run is at its end: what is under way is finished, nothing new starts anywhere.
             message = self.element.goes.told(error)
             self._end("failed", message)
-            self.frame.top.fail(StageFailed(message, run=run, stage=self.path))
+            self.frame.top.fail(StageFailed(message, run=run, stage=getattr(error, "stage", "") or self.path))
             return False
         except Exception as error:
             if not is_failure(error):

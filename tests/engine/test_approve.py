@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from flowcraft.errors import RunError, WorkflowError
-from flowcraft.events import ApprovalAnswered, ApprovalExpired
+from flowcraft.events import ApprovalAnswered, ApprovalAsked, ApprovalExpired
 
 pytestmark = pytest.mark.integration
 
@@ -369,3 +369,52 @@ async def test_defaults_do_not_reach_an_approval(project):
         run = (await project.run("defaults: {timeout: 1s, retry: 3}\nstages: {gate: {approve: Go on?}}", flow)).run
 
     assert [one.deadline for one in flow.approvals(run)] == [None]
+
+
+async def test_long_question_is_kept_whole_and_its_event_is_cut(project):
+    long = "Ω" * 1_000_000
+    async with project.open() as flow:
+        run = (
+            await project.run('inputs: {text: string}\nstages: {gate: {approve: "${{ inputs.text }}"}}', flow, text=long)
+        ).run
+        (asked,) = flow.approvals(run)
+
+    (event,) = kinds(project, ApprovalAsked)
+    assert asked.question == long
+    assert len(event.question) < 2_100
+
+
+async def test_answer_to_a_question_that_is_not_asked_any_more_does_not_count(project):
+    """What was answered is what was asked: another question at its place is RunDiverged, said and stopped."""
+    async with project.open() as flow:
+        run = (await project.run(GATE, flow)).run
+        await flow.approve(run, choice="approve")
+    with sqlite3.connect(project.path / "flowcraft.db") as connection:
+        connection.execute("UPDATE approvals SET what = 'another'")
+    async with project.open() as flow:
+        result = await flow.resume(run)
+
+    assert result.state == "failed"
+    assert "asks people for something else" in result.error
+    assert project.marks() == ["before"]
+
+
+async def test_secrets_stay_out_of_what_is_asked_and_said(project, monkeypatch):
+    monkeypatch.setenv("TOKEN_FOR_TEST", "tok-123456789")
+    workflow = """
+        env: [TOKEN_FOR_TEST]
+        inputs: {text: string}
+        stages:
+          gate: {approve: "${{ inputs.text }}", output: {field: string}}
+          use: {when: "false", run: "steps:note", with: {word: "${{ env.TOKEN_FOR_TEST }}"}}
+    """
+    async with project.open() as flow:
+        run = (await project.run(workflow, flow, text="use tok-123456789")).run
+        values = {"field": "f tok-123456789"}
+        await flow.approve(run, choice="approve", comment="c tok-123456789", by="b tok-123456789", values=values)
+        await flow.resume(run)
+
+    with sqlite3.connect(project.path / "flowcraft.db") as connection:
+        dump = "\n".join(connection.iterdump())
+    assert "tok-123456789" not in dump
+    assert "c ***" in dump

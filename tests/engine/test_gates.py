@@ -116,7 +116,7 @@ AROUND = {
     "nested": "outer: {on_error: continue, stages: {in_: {on_error: continue, stages: {gate: {approve: A, timeout: 1h}}}}}",
     "uses": "outer: {on_error: continue, uses: ./asks.yaml}",
     "each": "outer: {on_error: continue, each: [1], stages: {gate: {approve: Go on?, timeout: 1h}}}",
-    "at once": "outer: {on_error: continue, each: [1, 2], parallel: 2, stages: {gate: {when: index == 0, approve: A, timeout: 1h}}}",
+    "wide": "outer: {each: [1, 2], on_error: continue, parallel: 2, stages: {gate: {when: item < 2, approve: A, timeout: 1h}}}",
     "retry": "outer: {retry: {max: 3, backoff: 1ms}, stages: {gate: {approve: Go on?, timeout: 1h}}}",
     "until": "outer: {until: 'false', max: 3, on_error: continue, stages: {gate: {approve: Go on?, timeout: 1h}}}",
 }
@@ -282,3 +282,12 @@ async def slow():
 
     assert (result.state, result.stages["slow"]["state"], result.stages["after"]["state"]) == ("failed", "done", "pending")
     assert project.marks() == ["slow"]
+
+
+async def test_rejected_element_of_a_list_is_named(project):
+    async with project.open() as flow:
+        run = (await project.run('stages: {rows: {each: [a, b], approve: "${{ item }}?"}}', flow)).run
+        await flow.approve(run, "rows[1]", choice="reject", by="me", comment="no")
+        result = await flow.resume(run)
+
+    assert result.error == "stage rows[1]: rejected by me: no"
