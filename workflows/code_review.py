@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _FILE = re.compile(r"^diff --git .*$", re.MULTILINE)
-_NAME = re.compile(r"^(?:\+\+\+ b/|--- a/|rename to )(.+?)\t?$", re.MULTILINE)
+_NAME = re.compile(r'^(?:\+\+\+ "?b/|--- "?a/|rename to "?)(.+?)"?\t?$', re.MULTILINE)
 
 
 def split(diff: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def split(diff: str) -> dict[str, Any]:
 
 
 def _name(part: str) -> str:
-    names = _NAME.findall(part)  # '--- a/x' comes before '+++ b/x': the last is the name behind the change
+    names = _NAME.findall(part.partition("\n@@")[0])  # '--- a/x' comes before '+++ b/x': the last is the name behind the change
     return names[-1] if names else part.splitlines()[0].rpartition(" b/")[2]
 
 

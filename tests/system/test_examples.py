@@ -217,6 +217,8 @@ def test_code_review_takes_a_diff_apart_by_its_files(checkout):
     assert [file["name"] for file in found["files"]] == ["hello.py", "new.py", "notes.md", "äöü.txt"]
     assert "".join(file["diff"] for file in found["files"]) == diff
     assert found["lines"] == 6
+    head = 'diff --git "a/\\303\\244" "b/\\303\\244"\n--- "a/\\303\\244"\n+++ /dev/null\n@@ -1 +0,0 @@\n--- a/no\n'
+    assert [file["name"] for file in split(head)["files"]] == ["\\303\\244"]
     with pytest.raises(ValueError, match="make the diff with git diff"):
         split("--- a\n+++ b\n")
 
