@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flowcraft.testing import FaultServer, Reply, replay
+from flowcraft.testing import Fault, FaultServer, Reply, replay
 
 pytestmark = pytest.mark.system
 
@@ -150,6 +151,31 @@ def test_a_recording_holds_no_keys(answered):
 
     assert not [key for key in KEYS.values() if key.encode() in content]
     assert b"clouds" in content
+
+
+def test_an_export_holds_no_secret_that_a_vendor_or_a_command_repeats(folder):
+    with FaultServer() as server:
+        fault = Fault.of_status(401, f"the key {KEYS['LOCAL_KEY']} is wrong, as is {KEYS['MY_TOKEN']}")
+        server.script("m", fault)
+        folder.write("settings.yaml", SETTINGS.format(url=server.url))
+        folder.write(
+            "flow.yaml",
+            "flowcraft: 1\nenv: [MY_TOKEN]\nstages:\n"
+            "  say: {shell: 'echo \"$token\"; echo \"$token\" | base64 >&2; exit 1', with: {token: '${{ env.MY_TOKEN }}'},"
+            " on_error: continue}\n"
+            "  ask: {needs: [say], prompt: 'Say ${{ say }}'}\n",
+        )
+        ended = folder.flowcraft("run", "flow.yaml", **KEYS)
+    assert ended.code == 1
+
+    exported = folder.flowcraft("runs", "export", folder.runs()[0], "-o", "out.sqlite", **KEYS)
+    content = (folder.path / "out.sqlite").read_bytes()
+
+    assert exported.code == 0, exported.err
+    assert b"is wrong" in content
+    for key in KEYS.values():
+        assert key.encode() not in content
+        assert base64.b64encode(key.encode())[:-4] not in content
 
 
 def test_names_the_first_prompt_that_changed_in_the_order_of_the_file(answered):
