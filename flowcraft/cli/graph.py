@@ -122,7 +122,8 @@ def _compare(file: Path, snapshot: object, run: str) -> None:
     before = {os.path.abspath(path): text for path, text in kept.get("files", {}).items()}
     main = os.path.abspath(str(kept.get("file", "")))
     if os.path.abspath(file) != main and before.get(main) != now:
-        told = f"run {run} is of {kept.get('file')}, not of {file}; what it started with is drawn"
+        near = os.path.relpath(main)
+        told = f"run {run} is of {main if near.startswith('..') else near}, not of {file}; what it started with is drawn"
     elif before.get(main) != now:
         told = f"{file} was edited since run {run} began; what it started with is drawn"
     else:
