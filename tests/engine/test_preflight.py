@@ -50,7 +50,7 @@ async def test_arguments_of_decorated_and_re_exported_functions_are_checked_befo
     """
     assert await refused(project, text) == [
         (5, 35, "more:shout: missing a required argument: 'text'; 'with' gives: txt"),
-        (6, 21, "more:written: missing a required argument: 'obj'; 'with' gives: nothing"),
+        (6, 15, "more:written: missing a required argument: 'obj'; 'with' gives: nothing"),
     ]
 
 
