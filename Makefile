@@ -105,5 +105,5 @@ $(CREWAI)/.crewai: requirements/crewai.txt $(PROJECTS) | $(BIN)/python
 	$(BIN)/python -m venv $(CREWAI)
 	$(INSTALL:$(BIN)/%=$(CREWAI)/bin/%) --no-compile --only-binary :all: --require-hashes -r requirements/crewai.txt
 	$(INSTALL:$(BIN)/%=$(CREWAI)/bin/%) --no-build-isolation --no-deps $(PACKAGES)
-	@$(CREWAI)/bin/python -m compileall -q -j 0 $(CREWAI)/lib flowcraft plugins || true
+	@$(CREWAI)/bin/python -m compileall -qq -j 0 $(CREWAI)/lib flowcraft plugins || true
 	@touch $@

@@ -1,7 +1,8 @@
 """CrewAI's Flow with its SQLite persistence: `python -m benchmarks.children.crewai_flow KIND COUNT SIZE FOLDER`.
 
 KIND is row (each step after the one before) or once (all from the start). Every result stays in the state, as FlowCraft keeps
-every stage's result; ``@persist`` saves the state behind each step. Needs an environment with crewai: `make test-crewai` makes one.
+every stage's result; ``@persist`` saves the state behind each step. Needs an environment with crewai, as `make test-crewai`
+makes one.
 """
 
 from __future__ import annotations
