@@ -46,10 +46,7 @@ def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[s
         run=run,
         state=change.state,
         outputs=change.outputs,
-        stages={
-            name: {**_told(report), **bill.of(name, report.chosen)}
-            for name, report in reports.items()
-        },
+        stages={name: {**_told(report), **bill.of(name, report.chosen)} for name, report in reports.items()},
         seconds=change.seconds,
         calls=totals.calls if totals else 0,
         tokens=totals.tokens if totals else 0,

@@ -157,7 +157,8 @@ CANCELLED = """
     finally:
       last:
         run: "steps:note"
-        with: {word: "${{ run.state }}:${{ one }}:${{ each_one[1] }}:${{ group.inner }}:${{ two }}:${{ run.stages.three.state }}"}
+        with:
+          word: "${{ run.state }}:${{ one }}:${{ each_one[1] }}:${{ group.inner }}:${{ two }}:${{ run.stages.three.state }}"
       after: {needs: [last], run: "steps:stop_here", with: {path: "${{ inputs.path }}2"}}
 """
 
@@ -173,12 +174,12 @@ async def stop_here(path):
 """
 
 
-async def interrupted(project, carry, run=None):
+async def interrupted(project, carry, marks=5):
     """Carry a run out until it stops, and interrupt it there, as a process does that ends; return its id."""
     flow = project.open()
     async with flow:
         task = asyncio.ensure_future(carry(flow))
-        while len(project.marks()) < (run or 5):
+        while len(project.marks()) < marks:  # noqa: ASYNC110 - what functions note is a file
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
