@@ -141,6 +141,9 @@ class Runs:
         if answers:
             await asyncio.to_thread(self.approvals.add_beforehand, row, answers)
         if row.state == "waiting" and not await asyncio.to_thread(self.engine.due, row.id):
+            if budget:  # it counts as soon as somebody has answered
+                raised = await asyncio.to_thread(raised_budget, budget, self.workflow_of(row), row, self.engine.store)
+                await asyncio.to_thread(self.engine.store.amend, row.id, row.epoch, {RAISED_BUDGET: raised})
             change = StateChange(state="waiting", seconds=row.seconds)
             return await asyncio.to_thread(result_of, self.engine.store, row.id, change, {})
         workflow = self.kept(row)

@@ -420,6 +420,19 @@ def test_a_budget_that_cannot_be_is_an_error_and_changes_nothing(spent, given, t
     assert folder.flowcraft("runs", "show", run, "--json").json["state"] == "failed"
 
 
+def test_the_budget_of_a_run_that_waits_for_people_is_raised_for_when_it_goes_on(folder):
+    flow = "flowcraft: 1\nbudget: {calls: 1}\nstages:\n  a: {prompt: A}\n  gate: {needs: [a], approve: Go on?}\n"
+    folder.write("flow.yaml", flow + "  b: {needs: [gate], prompt: B}\n")
+    run = folder.flowcraft("run", "flow.yaml", "--json").json["run"]
+
+    wrong = folder.flowcraft("runs", "resume", run, "--budget", "usd=1")
+    raised = folder.flowcraft("runs", "resume", run, "--budget", "calls=5")
+    ended = folder.flowcraft("runs", "resume", run, "--answer", "gate=approve", "--json")
+
+    assert (wrong.code, raised.code, ended.code) == (2, 3, 0), ended.err
+    assert ended.json["state"] == "done"
+
+
 def test_a_run_whose_process_is_gone_runs_its_last_word_when_it_is_cancelled(folder, steps):
     folder.write("steps.py", steps)
     folder.write(
