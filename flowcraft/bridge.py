@@ -97,5 +97,6 @@ class Bridge:
             self._loop = loop = runner.get_loop()
             ready.set()
             loop.run_forever()
-        if self._then is not None:
-            self._then()
+        then, self._then = self._then, None
+        if then is not None:
+            then()

@@ -108,3 +108,30 @@ def test_many_threads_may_call_at_once() -> None:
         for thread in threads:
             thread.join()
     assert sorted(results) == list(range(20))
+
+
+def test_a_bridge_is_stopped_from_within_its_own_loop_and_from_whoever_holds_its_lock() -> None:
+    """As the collector of garbage does, which may run inside of anything."""
+    for inside in (True, False):
+        bridge, ended = Bridge(), threading.Event()
+        bridge.run(where())
+        thread = bridge._thread
+        assert thread is not None
+
+        async def stop(bridge: Bridge = bridge, ended: threading.Event = ended) -> None:
+            bridge.stop(ended.set)
+
+        if inside:
+            bridge.run(stop())
+        else:
+            with bridge._lock:
+                bridge.stop(ended.set)
+        thread.join(10)
+        assert ended.is_set()
+        assert not thread.is_alive()
+
+
+def test_a_bridge_that_was_never_used_has_nothing_to_stop() -> None:
+    ended = threading.Event()
+    Bridge().stop(ended.set)
+    assert not ended.is_set()
