@@ -64,7 +64,7 @@ class StageReader:
 
     def last(self, data: Any, main: Block) -> Block:
         """Read the section ``finally``, whose stages see all others."""
-        return self.block((FINALLY,), data or {}, None, around=main)
+        return self.block((FINALLY,), {} if data is None else data, None, around=main)
 
     def block(
         self, path: Path, data: Any, missing: tuple[str, str] | None, *, owner: str = "", around: Block | None = None
