@@ -64,15 +64,20 @@ class DaemonPool:
         self._work: queue.SimpleQueue[_Work[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._idle = 0
+        # Threads less the works that wait or go on. A work counts from when it is handed in: one that no thread has taken yet
+        # must not leave the thread that will take it to look free for the next.
+        self._spare = 0
         self._growing = False
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run ``function`` on a thread and return its result. Cancelled, its result is dropped; the thread goes on."""
         loop = asyncio.get_running_loop()
         work = _Work(function, loop)
+        with self._lock:
+            self._spare -= 1
+            short = self._spare < 0
         self._work.put(work)
-        if self._idle <= 0 and self._threads < self._size:
+        if short and self._threads < self._size:
             if self._threads < EAGER:
                 self._start(1)
             elif not self._growing:
@@ -100,18 +105,19 @@ class DaemonPool:
     def _start(self, count: int) -> None:
         for _ in range(count):
             self._threads += 1
+            with self._lock:
+                self._spare += 1
             threading.Thread(target=self._serve, name=f"flowcraft-work-{self._threads}", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             work = self._work.get()
+            if work is not None:
+                work()
             with self._lock:
-                self._idle -= 1
+                self._spare += 1 if work is not None else -1
             if work is None:
                 return
-            work()
 
     def close(self) -> None:
         """Let idle threads end; busy ones end after their work."""

@@ -490,7 +490,7 @@ async def test_retry_asks_who_owns_the_run_before_its_next_go(project):
     assert project.marks() == ["failed"]
 
 
-def test_model_type_whose_module_cannot_be_imported_ends_the_run_as_failed(project):
+def test_model_type_whose_module_cannot_be_imported_is_refused_before_the_run_begins(project):
     project.write(
         "shapes.py", "from pydantic import BaseModel\nclass Thing(BaseModel):\n    name: str\nimport not_there_at_all\n"
     )
@@ -499,8 +499,10 @@ def test_model_type_whose_module_cannot_be_imported_ends_the_run_as_failed(proje
     ended = cli(project, "run", "flow.yaml", "--json")
 
     assert "a fault of FlowCraft" not in ended.stderr
-    assert ended.returncode in (1, 2)
-    assert state_of(project) == "failed"
+    assert ended.returncode == 2
+    assert "flow.yaml:2:" in ended.stderr
+    assert "cannot import 'shapes': ModuleNotFoundError" in ended.stderr
+    assert project.marks() == [], "nothing ran"
 
 
 async def test_model_call_that_raises_cancelled_error_fails_its_stage(project):
