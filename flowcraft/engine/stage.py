@@ -16,7 +16,7 @@ from flowcraft.engine.reuse import SET_BY_HAND, plain_path
 from flowcraft.errors import StageFailed
 from flowcraft.events import ElementFinished, StageFinished, StageStarted
 from flowcraft.workflow.expressions import Expression, ExpressionError
-from flowcraft.workflow.schema import Stage
+from flowcraft.workflow.schema import Approve, Stage
 from flowcraft.workflow.template import render_value
 
 
@@ -37,7 +37,6 @@ class StageRunner:
         if self.frame.stopping:
             return False
         self.report.begun = time.monotonic()
-        run = self.ground.run_row.id
         try:
             value, state, reason = await self._carry()
         except Stopped:
@@ -46,25 +45,29 @@ class StageRunner:
         except Waiting:
             self.report.state = "waiting"
             return False
-        except ENDS as error:
-            # Not the stage failed, but the run is at its end: what is under way is finished, nothing new starts anywhere.
-            message = self.element.goes.told(error)
-            self._end("failed", message)
-            self.frame.top.fail(StageFailed(message, run=run, stage=getattr(error, "stage", "") or self.path))
-            return False
         except Exception as error:
-            if not is_failure(error):
+            if not isinstance(error, ENDS) and not is_failure(error):
                 raise
-            message = self.element.goes.told(error)
-            self._end("failed", message)
-            if self.stage.on_error == "continue":  # a condition or a list that could not be worked out
-                self.frame.values[self.stage.name] = None
-                return not self.frame.stopping
-            self.frame.fail(StageFailed(message, run=run, stage=getattr(error, "stage", "") or self.path))
-            return False
+            return self._fails(error)
         self.frame.values[self.stage.name] = value
         self._end(state, reason)
         return not self.frame.stopping
+
+    def _fails(self, error: Exception) -> bool:
+        """Take note that the stage failed; return whether what depends on it may start all the same."""
+        message = self.element.goes.told(error)
+        self._end("failed", message)
+        failed = StageFailed(message, run=self.ground.run_row.id, stage=getattr(error, "stage", "") or self.path)
+        if isinstance(error, ENDS) or isinstance(self.stage.body, Approve):
+            # The run is at its end, not the stage alone: what is under way is finished, nothing new starts anywhere. So it is
+            # with a gate, whatever it failed of: nothing around it may go on as if somebody had approved.
+            self.frame.top.fail(failed)
+            return False
+        if self.stage.on_error == "continue":  # a condition or a list that could not be worked out
+            self.frame.values[self.stage.name] = None
+            return not self.frame.stopping
+        self.frame.fail(failed)
+        return False
 
     async def _carry(self) -> tuple[Any, str, str]:
         stage = self.stage

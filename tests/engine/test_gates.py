@@ -143,6 +143,30 @@ async def test_nothing_around_a_gate_catches_its_end_or_repeats_it(project, arou
         assert result.error == f"stage {asked.path}: {heart}"
 
 
+FAILING = {
+    "question": 'gate: {approve: "Go on? ${{ len(bad) }}"}',
+    "when": "gate: {when: len(bad) > 0, approve: Go on?}",
+    "each": "gate: {each: bad, approve: Go on?}",
+    "tries": "gate: {until: gate.choice == 'b', max: 1, choices: [a, b], approve: Go on?}",
+}
+
+
+@pytest.mark.parametrize("gate", FAILING.values(), ids=FAILING)
+@pytest.mark.parametrize("around", ["", "retry: {max: 2, backoff: 1ms}, ", "each: [1], ", "until: 'false', max: 2, "])
+async def test_gate_that_cannot_ask_or_whose_tries_are_used_up_is_not_caught_around_it(project, around, gate):
+    text = f"""
+bad: {{run: "json:loads", with: {{s: "7"}}}}
+outer: {{{around}on_error: continue, stages: {{in_: {{on_error: continue, stages: {{{gate}}}}}}}}}
+behind: {{needs: [outer], run: "steps:note", with: {{word: behind}}}}
+"""
+    async with opened(project) as flow:
+        result = await flow.run(written(project, text), answers={"outer.in_.gate": "a"} if "choices" in gate else None)
+
+    assert (result.state, result.stages["behind"]["state"]) == ("failed", "pending")
+    assert "/in_/gate" in result.error
+    assert project.marks() == []
+
+
 async def test_budget_is_not_caught_around_a_gate(project):
     async with opened(project) as flow:
         path = project.write(
