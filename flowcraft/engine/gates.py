@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,16 +45,20 @@ class Gates:
     async def ask(self, place: Place, ask: ApproveAsk) -> Mapping[str, Any]:
         """Return what was chosen; raise Waiting where nobody has answered yet, Rejected, or ApprovalTimedOut."""
         await self.ground.may_start()
+        answers = self.ground.run_row.answers
         found = await self._read(place.path)
         if found is None or found.number <= place.before or found.state == "withdrawn":
             found = await self._asked(place, ask)
+            # Somebody may have answered beforehand while this segment ran: who does so looks for what is asked behind that.
+            row = await self.ground.threads.run(lambda: self.store.get(self.book.run))
+            answers = row.answers if row is not None else answers
         elif found.what != place.what:
             told = f"{place.path} asks people for something else than what this run asked them there; start a new run"
             raise RunDiverged(told, run=self.book.run, stage=place.path)
         elif found.open:
             self.ground.emit(ApprovalAsked, keep=False, **_told(found))
         if found.open:
-            found = await self._settled(found)
+            found = await self._settled(found, answers)
         if found.open:
             raise Waiting
         if found.answered:
@@ -63,15 +67,27 @@ class Gates:
         raise await self._failed(found, ApprovalTimedOut(message, run=self.book.run, stage=place.path))
 
     async def withdraw(self, within: str = "") -> None:
-        """Take back what is still asked, of the whole run or ``within`` a path: nobody waits for it any more."""
-        asked = await self.ground.threads.run(lambda: self.store.approvals(self.book.run, state="open"))
-        for one in asked:
+        """Take back what is still asked, of the whole run or ``within`` a path: nobody waits for it any more.
+
+        What was answered within a path meanwhile counts as taken: nothing of it goes on, and no segment begins for it.
+        """
+        if not self.ground.asks:
+            return
+        await self.ground.write()  # what was being asked when its stage was cut short is a row by now
+        states = ("open", "answered") if within else ("open",)
+        found = await self.ground.threads.run(lambda: [one for state in states for one in self._in_state(state)])
+        for one in found:
             if within and not (one.path.startswith(within) and one.path[len(within) : len(within) + 1] in _PARTS):
                 continue
             await self.ground.write(marks=(Mark(path=one.path, number=one.number, state="withdrawn"),))
-            now = await self._read(one.path)
-            if now is not None and now.state == "withdrawn":
-                self.ground.emit(ApprovalWithdrawn, **_about(one))
+            now = await self._read(one.path) or one
+            if now.state == "withdrawn":
+                self.ground.emit(ApprovalWithdrawn, **_about(now))
+            elif within:
+                await self._take(now)
+
+    def _in_state(self, state: str) -> Sequence[Approval]:
+        return self.store.approvals(self.book.run, state=state)
 
     async def _read(self, path: str) -> Approval | None:
         return await self.ground.threads.run(lambda: self.store.approval(self.book.run, path))
@@ -105,9 +121,8 @@ class Gates:
         first = await self._read(f"{element}#1")
         return now if first is None else first.asked
 
-    async def _settled(self, asked: Approval) -> Approval:
+    async def _settled(self, asked: Approval, answers: Mapping[str, Answer]) -> Approval:
         """Return what is asked as it is now: over, or answered beforehand, or still open."""
-        answers = self.ground.run_row.answers
         name = best_match(asked.path, list(answers))
         if asked.deadline is not None and asked.deadline <= self.now():
             # An answer may have come in the last moment: which of the two was first is the database's word.
@@ -123,16 +138,19 @@ class Gates:
 
     async def _taken(self, answered: Approval, rejects: bool) -> Mapping[str, Any]:
         """Take the answer: return what the stage gives, or fail where it was rejected."""
-        at = answered.at or 0.0
-        if answered.state == "answered":
-            said = {"choice": answered.choice, "comment": answered.comment, "by": answered.by, "at": at}
-            event = self.ground.event(ApprovalAnswered, **_about(answered), **said)
-            await self.ground.write(event, marks=(Mark(path=answered.path, number=answered.number, state="taken"),))
+        await self._take(answered)
         if rejects and answered.choice == REJECT:
             message = f"rejected by {answered.by}" + (f": {answered.comment}" if answered.comment else "")
             raise await self._failed(answered, Rejected(message, run=self.book.run, stage=answered.path))
-        told = {"choice": answered.choice, "comment": answered.comment, "by": answered.by, "at": iso(at)}
+        told = {"choice": answered.choice, "comment": answered.comment, "by": answered.by, "at": iso(answered.at or 0.0)}
         return {**told, **answered.values}
+
+    async def _take(self, answered: Approval) -> None:
+        """Mark an answer as taken, once."""
+        if answered.state == "answered":
+            said = {"choice": answered.choice, "comment": answered.comment, "by": answered.by, "at": answered.at or 0.0}
+            event = self.ground.event(ApprovalAnswered, **_about(answered), **said)
+            await self.ground.write(event, marks=(Mark(path=answered.path, number=answered.number, state="taken"),))
 
     async def _failed(self, asked: Approval, error: RunError) -> RunError:
         """Record that the gate has failed, and return ``error``: a resumed run asks anew."""

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from flowcraft.attempts import Attempt
@@ -22,9 +23,11 @@ from flowcraft.engine.values import TOLERANT, stored
 from flowcraft.engine.writer import Writer
 from flowcraft.errors import RunFenced, StageFailed
 from flowcraft.events import AnswerChosen, Bus, Event, Said
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.plugin.chat import ChatResponse
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.stages import StageBody
+from flowcraft.workflow.approvals import gates_of
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.inputs import bind_inputs
 from flowcraft.workflow.schema import Stage, Workflow
@@ -77,6 +80,11 @@ class Ground(ABC):
         self._bodies: dict[str, StageBody] = {}
         self._codes: dict[tuple[str, str], str] = {}
         self._event_lock = threading.Lock()
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether a gate stands anywhere in the workflow."""
+        return bool(gates_of(self.job.workflow))
 
     @abstractmethod
     async def walk(self, frame: Frame) -> None:
@@ -163,6 +171,12 @@ class Ground(ABC):
         if found is None:
             found = self._codes[folder, module] = code_digest(folder, module)
         return found
+
+    def runner(self) -> AgentRunner:
+        """Return who carries agents out."""
+        if self.job.runner is None:
+            raise StageFailed("there is no agent runner here", run=self.book.run)
+        return self.job.runner
 
     def body(self, key: str) -> StageBody:
         """Return the body for a key, made once."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from flowcraft.events import ApprovalWithdrawn
+from flowcraft.events import ApprovalAnswered, ApprovalAsked, ApprovalWithdrawn
 from flowcraft.plugin import StageBody
 
 pytestmark = pytest.mark.integration
@@ -253,6 +253,69 @@ async def test_gate_in_a_group_that_failed_and_goes_on_is_withdrawn(project):
 
     assert (result.state, states) == ("done", ["withdrawn"])
     assert project.marks() == ["failed", "behind"]
+
+
+HELD = """
+import asyncio, pathlib
+async def held(fails):
+    while not pathlib.Path("go").exists():
+        await asyncio.sleep(0.001)
+    if fails:
+        raise ValueError("cannot")
+"""
+
+
+async def asked_in(flow, path, gate):
+    """Begin a run, return it and its task once ``gate`` is asked."""
+    asked = asyncio.Event()
+    flow.subscribe(lambda event: asked.set() if isinstance(event, ApprovalAsked) and event.gate == gate else None)
+    going = asyncio.ensure_future(flow.run(path))
+    await asked.wait()
+    return flow.approvals()[0].run, going
+
+
+async def test_answer_in_a_group_that_fails_and_goes_on_is_no_reason_to_begin_again(project):
+    project.steps(HELD)
+    path = written(
+        project,
+        """
+        group:
+          on_error: continue
+          stages: {gate: {approve: Go on?}, bad: {run: "steps:held", with: {fails: true}}}
+        other: {needs: [group], approve: And this?}
+        """,
+    )
+    async with project.open() as flow:
+        run, going = await asked_in(flow, path, "group.gate")
+        await flow.approve(run, "group.gate", choice="approve", by="me")
+        (project.path / "go").touch()
+        result = await going
+        states = {one.gate: one.state for one in flow.engine.store.approvals(run)}
+        due, segment = flow.engine.due(run), flow.engine.find(run).segment
+
+    assert (result.state, states) == ("waiting", {"group.gate": "taken", "other": "open"})
+    assert (list(due), segment) == ([], 1)
+    assert [event.gate for event in project.events if isinstance(event, ApprovalAnswered)] == ["group.gate"]
+
+
+async def test_answer_beforehand_that_comes_while_the_run_goes_on_counts_for_gates_that_ask_later(project):
+    project.steps(HELD)
+    path = written(
+        project,
+        """
+        first: {approve: Go on?}
+        held: {run: "steps:held", with: {fails: false}}
+        late: {needs: [held], approve: And this?}
+        """,
+    )
+    async with project.open() as flow, project.open() as other:
+        run, going = await asked_in(flow, path, "first")
+        other.runs.approvals.add_beforehand(other.engine.find(run), {"late": {"choice": "approve", "by": "me"}})
+        (project.path / "go").touch()
+        await going
+        states = {one.gate: one.state for one in flow.engine.store.approvals(run)}
+
+    assert states == {"first": "open", "late": "taken"}
 
 
 async def test_waiting_run_is_no_end_so_that_finally_does_not_run(project):
