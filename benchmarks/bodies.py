@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.engine import COUNTS, OURS, TEXT, THEIRS, Measure
+from benchmarks.engine import COUNTS, CREWAI, CREWAI_PYTHON, OURS, TEXT, THEIRS, Measure
 from benchmarks.measure import Target, answer, in_folder, interleaved, median, show
 
 BODIES = {
@@ -30,7 +30,12 @@ def langgraph(body: str, kind: str, count: int) -> Measure:
     return in_folder(lambda folder: answer("-m", THEIRS, kind, str(count), str(TEXT), folder, "async", "all", BENCH_BODY=body))
 
 
-PEERS = {"LangGraph": langgraph}
+def crewai(body: str, kind: str, count: int) -> Measure:
+    child, python = ("-m", CREWAI, kind, str(count), str(TEXT)), str(CREWAI_PYTHON)
+    return in_folder(lambda folder: answer(*child, folder, interpreter=python, BENCH_BODY=body))
+
+
+PEERS = {"LangGraph": langgraph, **({"CrewAI Flow": crewai} if CREWAI_PYTHON.exists() else {})}
 
 
 def side_by_side(body: str, kind: str, title: str, rounds: int) -> None:
