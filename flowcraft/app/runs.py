@@ -21,8 +21,8 @@ from flowcraft.app.results import RunResult, result_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import ENDED, Answer, Engine, Job, NewRun, OnWait, ProcessRow, RunRow, SegmentStart, StateChange
-from flowcraft.engine.run import RunAlive
-from flowcraft.errors import RunFenced, StoreError, WorkflowError
+from flowcraft.errors import RunError, RunFenced, StoreError, WorkflowError
+from flowcraft.events import Said
 from flowcraft.manager import LLMManager
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
@@ -31,6 +31,10 @@ from flowcraft.workflow.check import every_part
 from flowcraft.workflow.schema import Shell
 
 SNAPSHOT_VERSION = 1
+NOTES = "notes"
+"""Under which name of a run's snapshot stands what its log is to say when the next segment begins."""
+TOLD_VERSIONS = "told_versions"
+"""Under which name of a run's snapshot stands what its log said last of other versions of plugins."""
 
 
 class Runs:
@@ -141,9 +145,8 @@ class Runs:
         if answers:
             await asyncio.to_thread(self.approvals.add_beforehand, row, answers)
         if row.state == "waiting" and not await asyncio.to_thread(self.engine.due, row.id):
-            if budget:  # it counts as soon as somebody has answered
-                raised = await asyncio.to_thread(raised_budget, budget, self.workflow_of(row), row, self.engine.store)
-                await asyncio.to_thread(self.engine.store.amend, row.id, row.epoch, {RAISED_BUDGET: raised})
+            if budget:
+                await asyncio.to_thread(self._raise_of_waiting, row, budget)
             change = StateChange(state="waiting", seconds=row.seconds)
             return await asyncio.to_thread(result_of, self.engine.store, row.id, change, {})
         workflow = self.kept(row)
@@ -151,13 +154,37 @@ class Runs:
         raised = await asyncio.to_thread(raised_budget, budget or {}, workflow, row, self.engine.store)
         manager = self.manager_of(row.snapshot["settings"])
         start = await self._taken_over(row, on_wait)
-        before = with_budget(workflow, start.run).budget
+        changes, notes = self._news(start.run)
         if budget:
-            start = await asyncio.to_thread(self._amended, start, {RAISED_BUDGET: raised})
+            changes[RAISED_BUDGET] = raised
+            notes += (told_change(with_budget(workflow, start.run).budget, raised),)
+        if changes:
+            start = await asyncio.to_thread(self._amended, start, changes)
         if on_start is not None:
             on_start(start.run)
-        told = (told_versions(row, self.plugins), told_change(before, with_budget(workflow, start.run).budget))
-        return await self._carry(workflow, manager, start, notes=tuple(note for note in told if note))
+        return await self._carry(workflow, manager, start, notes=tuple(filter(None, notes)))
+
+    def _news(self, row: RunRow) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return what the log of a run that goes on has to say and does not hold yet, and the snapshot's changes for that."""
+        notes, changes = tuple(row.snapshot.get(NOTES, ())), dict[str, Any]()
+        if notes:
+            changes[NOTES] = []
+        versions = told_versions(row, self.plugins)
+        if versions != row.snapshot.get(TOLD_VERSIONS, ""):
+            changes[TOLD_VERSIONS] = versions
+            notes = (versions, *notes)
+        return changes, notes
+
+    def _raise_of_waiting(self, row: RunRow, budget: Mapping[str, Any]) -> None:
+        """Raise the budget of a run that goes on waiting: it counts, and stands in its log, as soon as that goes on."""
+        workflow = self.workflow_of(row)
+        raised = raised_budget(budget, workflow, row, self.engine.store)
+        told = told_change(with_budget(workflow, row).budget, raised)
+        notes = [*row.snapshot.get(NOTES, ()), *filter(None, (told,))]
+        if not self.engine.store.amend(row.id, row.epoch, {RAISED_BUDGET: raised, NOTES: notes}):
+            raise RunFenced(f"run {row.id} has just gone on; its budget was not changed", run=row.id)
+        if told:
+            self.engine.desk.bus.emit(Said(run=row.id, time=time.time(), message=told))
 
     async def _taken_over(self, row: RunRow, on_wait: OnWait | None) -> SegmentStart:
         wait = on_wait or (lambda process: None)
@@ -185,7 +212,7 @@ class Runs:
             manager = self.manager_of(row.snapshot["settings"])
             try:
                 start = await self._taken_over(row, wait)
-            except RunAlive:
+            except RunError:  # somebody carries it out, or has just begun to
                 wait = _unheard  # told already
             else:
                 if on_start is not None:
@@ -232,6 +259,7 @@ class Runs:
             models=StageModels(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
             tools=self.plugins.tools(function_tool) if any(plugin_tools(workflow)) else {},
+            runner=await asyncio.to_thread(self.workflows.runner_of, workflow, manager.settings),
             redactor=self.workflows.redactor(workflow),
             env=self.workflows.environment(workflow),
             folder=row.folder,

@@ -269,6 +269,22 @@ def test_another_version_of_a_plugin_is_told_and_the_run_goes_on(plugged):
     assert "AFTER <FIRST>" in ended.out
 
 
+def test_another_version_is_told_once_and_not_at_each_resume(plugged):
+    folder, run, _ = plugged
+    whole = (folder.path / "steps.py").read_text()
+    edit("steps.py", "def hold(path):", "def hold(path):\n    raise ValueError('not yet')")(folder)
+    env = install(folder, "2.0")
+    first = folder.flowcraft("runs", "resume", run, **env)
+    again = folder.flowcraft("runs", "resume", run, **env)
+    folder.write("steps.py", whole)
+    third = folder.flowcraft("runs", "resume", run, **install(folder, "3.0"))
+
+    told = "what is installed is not what this run started with: my-plugin "
+    assert [first.code, again.code, third.code] == [1, 1, 0], third.err
+    assert [one.err.count(told) for one in (first, again, third)] == [1, 0, 1]
+    assert f"{told}3.0 instead of 1.0" in third.err
+
+
 def test_the_same_version_is_not_told(plugged):
     folder, run, env = plugged
 

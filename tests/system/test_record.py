@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,11 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml"))
-INPUTS = {"code_review": ("-i", "diff=@change.diff"), "research": ("-i", f"python={sys.executable}")}
+INPUTS = {
+    "code_review": ("-i", "diff=@change.diff", "--answer", "gate=approve"),
+    "release_notes": ("-i", "since=v1", "--answer", "publish=approve"),
+    "research": ("-i", f"python={sys.executable}"),
+}
 DIFF = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-x = 1\n+x = input()\n"
 
 CUT_OFF = """
@@ -42,6 +47,9 @@ def examples(folder):
     shutil.copytree(ROOT / "docs", folder.path / "docs")
     shutil.copy(ROOT / "README.md", folder.path)
     folder.write("change.diff", DIFF)
+    for words in ("init -q", "commit -q --allow-empty -m One", "tag v1", "commit -q --allow-empty -m Two"):
+        git = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgSign=false", *words.split())
+        subprocess.run(git, cwd=folder.path, env=folder.env, check=True)
     return folder
 
 
@@ -428,9 +436,13 @@ def test_the_budget_of_a_run_that_waits_for_people_is_raised_for_when_it_goes_on
     wrong = folder.flowcraft("runs", "resume", run, "--budget", "usd=1")
     raised = folder.flowcraft("runs", "resume", run, "--budget", "calls=5")
     ended = folder.flowcraft("runs", "resume", run, "--answer", "gate=approve", "--json")
+    logged = folder.flowcraft("runs", "logs", run)
 
     assert (wrong.code, raised.code, ended.code) == (2, 3, 0), ended.err
     assert ended.json["state"] == "done"
+    told = "the budget of this run was changed: calls 1 -> 5"
+    assert told in raised.err
+    assert logged.out.count(told) == 1
 
 
 def test_a_run_whose_process_is_gone_runs_its_last_word_when_it_is_cancelled(folder, steps):
