@@ -70,7 +70,7 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A run as it is stored. ``usd`` and ``tokens`` are sums of its attempts; ``owner`` is a process id or empty."""
+    """A run as it is stored. ``owner`` is the id of a process, or empty; ``wanted`` is what it shall do (``cancel``)."""
 
     id: str
     workflow: str

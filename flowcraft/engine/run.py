@@ -25,7 +25,7 @@ S = TypeVar("S", bound=SegmentStart | None)
 
 
 class RunAlive(RunError):
-    """Another process carries the run out, and is alive."""
+    """Another process carries the run out, and is alive; or it has just begun to."""
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
             )
         start = None if given_up.is_set() else self.store.begin(row.id, self.owner.id, row.epoch)
         if start is None:
-            raise RunError(f"run {row.id} was just taken over by another process", run=row.id)
+            raise RunAlive(f"run {row.id} was just taken over by another process", run=row.id)
         if row.owner:
             self.store.leave(row.owner)  # it is dead; whatever else it owned is free as well
         return start
@@ -110,10 +110,7 @@ class Engine:
 
     def may_live(self, row: RunRow) -> bool:
         """Say whether somebody carries a run out, as far as that shows at once."""
-        if row.id in self._segments:
-            return True
-        process = self.store.process(row.owner) if row.owner and row.state == "running" else None
-        return process is not None and not is_gone(process)
+        return self.carries(row.id) or self.is_carried(row)
 
     async def carry(self, job: Job, start: SegmentStart) -> tuple[StateChange, Mapping[str, StageReport]]:
         """Carry a segment out until the run ends; return how it and its stages ended."""
@@ -165,14 +162,19 @@ class Engine:
             own.cancel()
             return row
         self.store.want(row.id, "cancel")
-        if self._is_free(row, on_wait, threading.Event()):
-            change = StateChange(state="cancelled", seconds=row.seconds, ended=time.time())
-            self.store.end_unowned(row.id, row.epoch, change)
-            return self.find(row.id)
         until = time.monotonic() + patience
-        while time.monotonic() < until and (row := self.find(row.id)).state not in ENDED:
+        free = self._is_free(row, on_wait, threading.Event())
+        while True:
+            if free:
+                change = StateChange(state="cancelled", seconds=row.seconds, ended=self.desk.now())
+                self.store.end_unowned(row.id, row.epoch, change)
+            row = self.find(row.id)
+            if row.state in ENDED or time.monotonic() >= until:
+                return row
+            if not row.wanted:  # somebody began its next segment meanwhile, which forgets what was wanted before
+                self.store.want(row.id, "cancel")
             time.sleep(0.1)
-        return row
+            free = not self.is_carried(row)
 
     def _wanted(self, run: str, wanted: str) -> None:
         segment = self._segments.get(run)

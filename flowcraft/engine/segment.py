@@ -43,6 +43,8 @@ class Segment(Ground):
         """Carry the run out and store how it ended; raise RunFenced if another process took it over."""
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        if self.cancelled:  # before it began
+            self._task.cancel()
         begun = time.monotonic()
         stages = tuple(self.job.workflow.stages)
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)

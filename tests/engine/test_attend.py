@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from flowcraft.engine import Answer
+from flowcraft.engine.segment import Segment
 from flowcraft.events import RunStarted, Said
 
 pytestmark = pytest.mark.integration
@@ -133,3 +134,48 @@ async def test_attend_survives_a_run_that_cannot_go_on_here(project, monkeypatch
     assert state == "waiting"
     told = [event.message for event in project.events if isinstance(event, Said) and event.level == "warning"]
     assert [f"run {lost} was answered and cannot go on here" in message for message in told] == [True]
+
+
+HELD = """
+import asyncio
+async def held():
+    await asyncio.sleep(600)
+"""
+
+
+async def test_cancel_reaches_who_goes_on_with_the_run_at_this_very_moment(project):
+    """The next segment forgets what was wanted of the run before."""
+    project.steps(HELD)
+    async with project.open() as flow, project.open() as other:
+        run = (await project.run('stages: {gate: {approve: Go on?}, held: {needs: [gate], run: "steps:held"}}', flow)).run
+        await flow.approve(run, "gate", choice="approve")
+        loop, going, began = asyncio.get_running_loop(), [], asyncio.Event()
+        other.subscribe(lambda event: loop.call_soon_threadsafe(began.set) if isinstance(event, RunStarted) else None)
+        end_unowned = flow.engine.store.end_unowned
+
+        async def begin():
+            going.append(asyncio.ensure_future(other.resume(run)))
+            await began.wait()
+
+        def late(*arguments):
+            if not going:
+                asyncio.run_coroutine_threadsafe(begin(), loop).result()
+            return end_unowned(*arguments)
+
+        flow.engine.store.end_unowned = late
+        row = await flow.cancel(run)
+        result = await going[0]
+
+    assert (row.state, result.state) == ("cancelled", "cancelled")
+
+
+async def test_cancel_between_the_beginning_of_a_segment_and_its_first_step_counts(project, monkeypatch):
+    class Cancelled(Segment):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.cancel()  # as the thread that beats may do
+
+    monkeypatch.setattr("flowcraft.engine.run.Segment", Cancelled)
+    result = await project.run('stages: {one: {run: "steps:note", with: {word: one}}}')
+
+    assert (result.state, project.marks()) == ("cancelled", [])
