@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.functions import load_function
 from flowcraft.engine.pieces import StagePieces
-from flowcraft.engine.processes import inherited
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed, ToolUnavailable
@@ -22,6 +21,7 @@ from flowcraft.plugin.chat import ChatRequest, ChatResponse
 from flowcraft.plugin.messages import ToolCall, ToolResult
 from flowcraft.plugin.tools import Tool
 from flowcraft.plugin.wire import content_hash, from_json, to_json
+from flowcraft.processes import inherited
 from flowcraft.source import listed as listed_names
 from flowcraft.tools import Toolbox, function_tool
 from flowcraft.tools.servers import Server, ServerSpec

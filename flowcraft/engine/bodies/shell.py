@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context, LeavesValue
-from flowcraft.engine.processes import Command, Outcome, carry_out, inherited
 from flowcraft.engine.values import LARGEST
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
+from flowcraft.processes import Command, Outcome, carry_out, inherited
 from flowcraft.workflow.template import inserted
 
 LARGEST_VARIABLE = 100_000

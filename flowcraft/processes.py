@@ -29,6 +29,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 class Command:
     """What is started: a bash with its options, its script, all that it sees of the environment, its folder and what it reads.
 
+    ``arguments`` are what the script sees as ``$0``, ``$1`` and so on: no shell reads them.
     At most ``most_out`` bytes of its output are taken: beyond that it is killed. Of its errors the last ``most_err`` are kept.
     """
 
@@ -37,6 +38,7 @@ class Command:
     script: str
     environment: Mapping[str, str]
     folder: str
+    arguments: tuple[str, ...] = ()
     stdin: bytes = b""
     most_out: int
     most_err: int
@@ -113,6 +115,7 @@ class _Group:
                 self.command.bash,
                 *self.command.options,
                 *("-c", _GUARD.format(lifeline=lifeline) + self.command.script),
+                *self.command.arguments,
                 stdin=stdin,
                 stdout=outs[0],
                 stderr=outs[1],
