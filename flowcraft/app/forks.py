@@ -12,8 +12,11 @@ from typing import Any, TextIO
 
 from flowcraft import __version__
 from flowcraft.app.ancestors import KEPT_AS
+from flowcraft.app.plugins_used import KEPT_AS as PLUGINS_USED
+from flowcraft.app.plugins_used import plugins_used
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import SNAPSHOT_VERSION, Runs, new_id
+from flowcraft.app.stage_models import StageModels
 from flowcraft.app.stage_names import check_settable, named_stage
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import NewRun, RunRow
@@ -113,6 +116,8 @@ class Forks:
             "file": workflow.path,
             "files": dict(workflow.files),
             "settings": row.snapshot["settings"],
+            "configured": list(workflows.settings.configured_providers()),
+            PLUGINS_USED: plugins_used(workflow, StageModels(workflows.manager, model), self.runs.plugins),
             "model": model,
             "date": row.snapshot.get("date", ""),
             KEPT_AS: told,

@@ -285,6 +285,20 @@ def test_another_version_is_told_once_and_not_at_each_resume(plugged):
     assert f"{told}3.0 instead of 1.0" in third.err
 
 
+def test_a_fork_keeps_which_plugins_it_works_with_too(plugged):
+    folder, run, env = plugged
+    (folder.path / "go").unlink()
+    process = folder.start("runs", "fork", run, **env)
+    folder.wait_for(lambda: folder.starts()["hold"] == 2, process)
+    folder.kill(process)
+    folder.write("go", "")
+
+    ended = folder.flowcraft("runs", "resume", folder.runs()[-1], **install(folder, "2.0"))
+
+    assert ended.code == 0, ended.err
+    assert "what is installed is not what this run started with: my-plugin 2.0 instead of 1.0" in ended.err
+
+
 def test_the_same_version_is_not_told(plugged):
     folder, run, env = plugged
 
