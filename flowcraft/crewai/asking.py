@@ -7,6 +7,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from flowcraft.bridge import Bridge
@@ -18,13 +19,37 @@ Heard = Callable[[StreamEvent], None]
 """Is told each event of a stream, in the thread, or on the loop, that asked."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What CrewAI wants to know of who answers: whether tools may be sent as such, images, stop words, and the window.
+
+    ``window`` is the smallest context window of the chain's models in tokens; None where none is known.
+    """
+
+    tools: bool = True
+    images: bool = False
+    stop: bool = False
+    window: int | None = None
+
+    @classmethod
+    def of(cls, chain: Chain, with_tools: Chain) -> Facts:
+        """Return what is known of a chain, and of the same chain with tools."""
+        links = [link for link in chain.links if link.llm is not None and not link.info.offline]
+        return cls(
+            tools=with_tools.capabilities().tools is not False,
+            images=chain.capabilities().images is True,
+            stop=all(link.info.capabilities.stop for link in links),
+            window=min((link.info.context for link in links if link.info.context), default=None),
+        )
+
+
 class Answers(Protocol):
     """Answers requests for an LLM of CrewAI's."""
 
     name: str
 
-    def chain(self, tools: bool) -> Chain:
-        """Return the chain that answers, with or without tools."""
+    def facts(self) -> Facts:
+        """Return what is known of who answers."""
         ...
 
     def ask(self, request: ChatRequest, heard: Heard | None = None) -> ChatResponse:
@@ -69,9 +94,9 @@ class Models:
         weakref.finalize(made, _end, manager, bridge)
         return made
 
-    def chain(self, tools: bool) -> Chain:
-        """Return the chain that answers, with or without tools."""
-        return self._chains(tools)
+    def facts(self) -> Facts:
+        """Return what is known of the chain."""
+        return Facts.of(self._chains(False), self._chains(True))
 
     def ask(self, request: ChatRequest, heard: Heard | None = None) -> ChatResponse:
         """Answer; the calling thread waits. With ``heard``, the answer is streamed. Raises LLMError, BudgetExceeded."""

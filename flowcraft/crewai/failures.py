@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from crewai.hooks.dispatch import HookAborted
 from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
 
-from flowcraft.errors import BudgetExceeded, CapabilityMissing, FlowCraftError, LLMError
+from flowcraft.errors import BudgetExceeded, CapabilityMissing, ContextTooLong, FlowCraftError, LLMError
+
+Refusal = Literal["tools", "context"]
+"""What CrewAI goes on from in another way: tools described in text, or a context that is summarized."""
 
 SAID_OTHERWISE: Final = {
     "rate limit": "limit of the rate",
@@ -44,17 +47,33 @@ class NoTools(CapabilityMissing):
 
 def for_crewai(error: FlowCraftError, *, tools: bool) -> Exception:
     """Return the error to raise in CrewAI for ``error``; it is to be raised where no other is handled."""
-    if isinstance(error, CapabilityMissing) and tools and "tools" in error.message:
+    refusal = refusal_of(error, tools=tools)
+    if refusal == "tools":
         return NoTools("this chain of models does not support function calling")
-    message = _calm(error.message)
-    if isinstance(error, BudgetExceeded):
-        return NoMoney(message)
-    attempts = error.attempts if isinstance(error, LLMError) else ()
-    if {attempt.outcome for attempt in attempts if attempt.outcome not in ("skipped", "cancelled")} == {"ContextTooLong"}:
+    if refusal == "context":
         told = "context length exceeded: the request is too long for every model of the chain"
         too_long: Exception = LLMContextLengthExceededError(told)
         return too_long
-    return NoAnswer(message, attempts=attempts)
+    message = _calm(error.message)
+    if isinstance(error, BudgetExceeded):
+        return NoMoney(message)
+    return NoAnswer(message, attempts=error.attempts if isinstance(error, LLMError) else ())
+
+
+def refusal_of(error: BaseException, *, tools: bool) -> Refusal | None:
+    """Return what CrewAI is to do in another way: without tools, or with less context; None where the error is the end."""
+    if isinstance(error, CapabilityMissing) and tools and "tools" in error.message:
+        return "tools"
+    attempts = error.attempts if isinstance(error, LLMError) else ()
+    tried = {attempt.outcome for attempt in attempts if attempt.outcome not in ("skipped", "cancelled")}
+    return "context" if tried == {"ContextTooLong"} or isinstance(error, ContextTooLong) else None
+
+
+def refused(refusal: Refusal) -> LLMError:
+    """Return an error that stands for a refusal which was recorded."""
+    if refusal == "tools":
+        return CapabilityMissing("no model of the chain takes tools")
+    return ContextTooLong("the request is too long for every model of the chain")
 
 
 def _calm(message: str) -> str:

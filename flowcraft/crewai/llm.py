@@ -132,7 +132,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
 
     def supports_function_calling(self) -> bool:
         """Say whether tools may be sent as such: unless every model of the chain is known to have none."""
-        return self._answers.chain(True).capabilities().tools is not False
+        return self._answers.facts().tools
 
     def supports_stop_words(self) -> bool:
         """Say that answers end before stop words: where a model does not see to it, it is done here."""
@@ -140,7 +140,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
 
     def supports_multimodal(self) -> bool:
         """Say whether a model of the chain takes images."""
-        return self._answers.chain(False).capabilities().images is True
+        return self._answers.facts().images
 
     def get_context_window_size(self) -> int:
         """Return how many tokens CrewAI may fill: the usable share of the smallest window in the chain."""
@@ -153,8 +153,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
     @property
     def smallest_window(self) -> int:
         """The smallest context window of the chain's models, in tokens, as far as known."""
-        links = [link for link in self._answers.chain(False).links if not link.info.offline and link.llm is not None]
-        return min((link.info.context for link in links if link.info.context), default=UNKNOWN_WINDOW)
+        return self._answers.facts().window or UNKNOWN_WINDOW
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -185,9 +184,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
 
     def _stops(self) -> tuple[str, ...]:
         """Return the stop words that may be sent: none where a model of the chain may refuse them."""
-        links = self._answers.chain(False).links
-        able = all(link.info.capabilities.stop for link in links if link.llm is not None and not link.info.offline)
-        return tuple(self.stop_sequences) if able else ()
+        return tuple(self.stop_sequences) if self._answers.facts().stop else ()
 
     def _begin(self, asked: Asked, tools: Any) -> None:
         self._emit_call_started_event(messages=asked.messages, tools=tools, **asked.origin)

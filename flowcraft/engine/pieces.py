@@ -161,6 +161,10 @@ class StagePieces:
         self._may_start = may_start
         self._code = code
 
+    def known(self, part: str) -> bool:
+        """Say whether this run has recorded something at ``part``."""
+        return self._book.known(f"{self._path}/{part}") is not None
+
     async def do(self, part: str, what: Any, body: Callable[[], Awaitable[Any]]) -> Any:
         """Return the recorded result at ``part``, or carry out ``body`` and record what it returns."""
         path = f"{self._path}/{part}"

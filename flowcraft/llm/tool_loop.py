@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from flowcraft.attempts import Attempt, Usage
 from flowcraft.errors import LLMError
@@ -41,7 +41,7 @@ async def run_tools(
     ask: Call = call or (lambda turn, asked: llm.chat(asked))
     do: Use = use or (lambda turn, place, wish: carry_out(known, wish))
     spent = _Spent()
-    gate = _Gate(known, allowed)
+    gate = Gate(known, allowed)
     request = replace(request, tools=tuple(tool.spec for tool in known.values()))
     for turn in range(1, max_turns + 1):
         try:
@@ -62,30 +62,37 @@ async def run_tools(
     raise LLMError(message, attempts=spent.attempts)
 
 
-class _Gate:
+@dataclass(slots=True)
+class Untrusted:
+    """Which tool brought in first what others wrote; those who read the same share it."""
+
+    tool: str = ""
+
+
+class Gate:
     """Keeps what others wrote from making a model write or reach out, unless that was allowed beforehand."""
 
-    def __init__(self, tools: dict[str, Tool], allowed: Collection[str] | None) -> None:
+    def __init__(self, tools: Mapping[str, Tool], allowed: Collection[str] | None, read: Untrusted | None = None) -> None:
         self._tools = tools
         self._allowed = allowed
-        self._untrusted = ""
+        self._read = read or Untrusted()
 
     async def passed(self, use: Use, turn: int, place: int, wish: ToolCall) -> ToolResult:
         """Carry a call out, or refuse it."""
         tool = self._tools.get(wish.name)
         harmless = tool is None or tool.effect == "read" or self._allowed is None or wish.name in self._allowed
-        if harmless or not self._untrusted:
+        if harmless or not self._read.tool:
             return await use(turn, place, wish)
         assert tool is not None
         does = "writes" if tool.effect == "write" else "reaches out"
-        return refused(wish, f"{wish.name!r} {does}, which is refused since {self._untrusted!r} brought in what others wrote")
+        return refused(wish, f"{wish.name!r} {does}, which is refused since {self._read.tool!r} brought in what others wrote")
 
     def note(self, wishes: Iterable[ToolCall]) -> None:
         """Take note of what a turn brought in."""
         for wish in wishes:
             tool = self._tools.get(wish.name)
             if tool is not None and (tool.untrusted or tool.effect == "external"):
-                self._untrusted = self._untrusted or wish.name
+                self._read.tool = self._read.tool or wish.name
 
 
 class _Spent:

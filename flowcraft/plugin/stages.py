@@ -32,6 +32,10 @@ class Pieces(Protocol):
         """
         ...
 
+    def known(self, part: str) -> bool:
+        """Say whether this run has recorded something at ``part``."""
+        ...
+
 
 class StageContext(Protocol):
     """What a body sees of its run."""
