@@ -10,13 +10,24 @@ from typing import Any
 from flowcraft.app.stage_models import StageModels
 from flowcraft.engine.bodies.shell import why_no_shell
 from flowcraft.engine.preflight import function_problems
-from flowcraft.errors import Problem, SettingsError, WorkflowError
+from flowcraft.errors import PluginError, Problem, SettingsError, WorkflowError
 from flowcraft.llm.tokens import text_tokens
 from flowcraft.manager import LLMManager
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.redaction import SHORTEST, Redactor
+from flowcraft.settings import Settings
 from flowcraft.source import did_you_mean
 from flowcraft.tools import can_serve, function_tool
-from flowcraft.workflow import Facts, Workflow, bind_inputs, check_start, check_workflow, environment_names, load_workflow
+from flowcraft.workflow import (
+    Facts,
+    Workflow,
+    bind_inputs,
+    check_start,
+    check_workflow,
+    environment_names,
+    has_agents,
+    load_workflow,
+)
 
 
 class Workflows:
@@ -59,6 +70,26 @@ class Workflows:
         """Return what takes the secrets of settings and of a workflow out of everything."""
         return Redactor([*self.manager.secrets, *self.environment(workflow).values()])
 
+    def runner_of(self, workflow: Workflow, settings: Settings | None = None) -> AgentRunner | None:
+        """Return who carries out the agents of a workflow; None where it has none.
+
+        Raises PluginError where no plugin offers the runner of the settings, or what it needs is not installed.
+        """
+        if not has_agents(workflow):
+            return None
+        runner, why = self._runner((settings or self.settings).agents.runner)
+        if runner is None or why:
+            raise PluginError(why)
+        return runner
+
+    def _runner(self, name: str) -> tuple[AgentRunner | None, str]:
+        """Return the runner of a name, and what keeps it from carrying anything out, nothing where nothing does."""
+        offered = self.plugins.agent_runners()
+        if name in offered:
+            return offered[name], offered[name].missing()
+        known = did_you_mean(name, offered) or f"the runners are: {', '.join(offered) or 'none'}"
+        return None, f"no plugin offers the agent runner '{name}' (settings: agents.runner); {known}"
+
     def _facts(self, workflow: Workflow, starting: bool, model: str | None) -> Facts:
         models = StageModels(self.manager, model)
         return Facts(
@@ -73,6 +104,7 @@ class Workflows:
             knows_judge=lambda name: name in self.plugins.judges(),
             tools=lambda: self.plugins.tools(function_tool),
             serves=can_serve(),
+            runner=lambda: self._runner(self.settings.agents.runner),
             unset_env=self.unset(workflow),
             no_shell=why_no_shell(),
             short_env=frozenset(name for name, value in self.environment(workflow).items() if len(value) < SHORTEST),

@@ -15,6 +15,7 @@ from flowcraft.discovery.guard import guarded
 from flowcraft.discovery.metadata import OTHERS, OURS, PROVIDERS, Plugin, PluginState, installed
 from flowcraft.errors import PluginError
 from flowcraft.plugin import hooks
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.commands import Command
 from flowcraft.plugin.hooks import Preset
@@ -211,6 +212,22 @@ class Plugins:
                     found[judge.name], owners[judge.name] = judge, plugin
         return found
 
+    def agent_runners(self) -> dict[str, AgentRunner]:
+        """Return the agent runners by their names. Of two with one name the first stays, and the other's plugin says so."""
+        found: dict[str, AgentRunner] = {}
+        owners: dict[str, Plugin] = {}
+        self._load_group(OTHERS)
+        for plugin in _once_each(self._plugins):
+            for offered in self._call(plugin, "flowcraft_agent_runners", (str, type)):
+                outcome = guarded(partial(_runner, offered), self._limit)
+                if outcome.error:
+                    plugin.note(f"agent runner {offered!r} cannot be used: {outcome.error}")
+                elif (runner := outcome.value).name in found:
+                    plugin.note(f"agent runner {runner.name!r} is offered by {owners[runner.name].source} already")
+                else:
+                    found[runner.name], owners[runner.name] = runner, plugin
+        return found
+
     def commands(self) -> list[Command]:
         """Return the commands of all plugins."""
         return self._collect("flowcraft_commands", Command)
@@ -312,6 +329,17 @@ def _judge(offered: str | type) -> Judge:
     if not isinstance(getattr(judge, "name", None), str) or not judge.name:
         raise TypeError(f"{found!r} has no name")
     return judge
+
+
+def _runner(offered: str | type) -> AgentRunner:
+    found = _resolve(offered, object)
+    lacking = [name for name in ("missing", "prepare", "run") if not callable(getattr(found, name, None))]
+    if lacking:
+        raise TypeError(f"{found!r} has no method {lacking[0]}")
+    runner = cast("AgentRunner", found())
+    if not isinstance(getattr(runner, "name", None), str) or not runner.name:
+        raise TypeError(f"{found!r} has no name")
+    return runner
 
 
 def _is_subclass(found: Any, kind: type) -> bool:

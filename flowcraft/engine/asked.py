@@ -8,7 +8,7 @@ from typing import Any
 
 from flowcraft.engine.values import TOLERANT
 
-TEXTS = frozenset({"prompt", "system", "previous", "rubric", "shell"})
+TEXTS = frozenset({"prompt", "system", "previous", "rubric", "shell", "agent", "crew"})
 LONGEST_TEXT = 100_000
 """Characters of a text that is asked which are kept; in the middle of a longer one stands how many are left out."""
 LONGEST_VALUE = 10_000

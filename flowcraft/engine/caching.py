@@ -16,7 +16,7 @@ from flowcraft.engine.reuse import plain_path
 from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Prompt
+from flowcraft.workflow.schema import Prompt, tool_lists
 
 _COST = 2**14
 """Of scrypt: what is derived of secrets cannot be tried out quickly."""
@@ -80,7 +80,7 @@ class StageCache:
     def _fingerprint(self) -> str:
         """Return what tells the values of the file's environment names apart, without telling them."""
         body, env = self.stage.body, self.goes.frame.workflow.env
-        if not env or (isinstance(body, Prompt) and not body.tools):
+        if not env or (isinstance(body, Prompt) and not any(tools for _, tools in tool_lists(self.stage))):
             return ""
         told = json.dumps([[name, self.ground.job.env.get(name)] for name in sorted(env)]).encode()
         return hashlib.scrypt(told, salt=b"flowcraft outputs", n=_COST, r=8, p=1, dklen=16).hex()

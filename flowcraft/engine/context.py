@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flowcraft.engine.pieces import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.errors import StageFailed, ToolUnavailable
+from flowcraft.errors import PluginError, StageFailed, ToolUnavailable
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, OutputSpec, Scope, StreamEvent
 from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
@@ -38,6 +39,10 @@ async def _nobody(ask: ApproveAsk) -> Mapping[str, Any]:
     raise StageFailed("there is nobody here to ask")
 
 
+def _no_runner() -> AgentRunner:
+    raise PluginError("there is no agent runner here")
+
+
 async def _no_tools(names: Sequence[ToolName]) -> Given:
     raise ToolUnavailable(f"there are no tools here: {', '.join(name.written for name in names)}")
 
@@ -48,6 +53,11 @@ class Placed:
     def __init__(self, llm: LLM, scope: Scope) -> None:
         self._llm = llm
         self._scope = scope
+
+    @property
+    def inner(self) -> LLM:
+        """The LLM itself."""
+        return self._llm
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """Answer ``request``."""
@@ -73,7 +83,8 @@ class Context:
     ``quality`` is how good an answer is wanted of the stage's own chain; ``answered`` takes the answer that counts.
     ``run_workflow(workflow, inputs, path)`` carries another workflow out as a part of this run,
     ``run_stages(stages, names, path)`` the stages of a group, which see these names; ``tools(names)`` gives the tools that the
-    file names, ``ask`` what people chose.
+    file names, ``ask`` what people chose, ``runner`` who carries agents out. ``others`` is how good an answer is wanted of
+    other chains than the stage's own.
     """
 
     run: str
@@ -88,12 +99,14 @@ class Context:
     threads: DaemonPool
     tools: GiveTools = _no_tools
     ask: AskPeople = _nobody
+    runner: Callable[[], AgentRunner] = _no_runner
     deadline: float | None = None
     output: OutputSpec | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     quality: Quality = field(default_factory=Quality)
+    others: Quality = field(default_factory=Quality)
     folder: str = ""
     started_in: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +115,7 @@ class Context:
 
     def llm(self, model: str | None = None) -> LLM:
         """Return the chain of this stage, or that of a tier, alias or model."""
-        chain = self.chain(self.model, self.quality) if model is None else self.chain(model, Quality())
+        chain = self.chain(self.model, self.quality) if model is None else self.chain(model, self.others)
         scope = Scope(run=self.run, path=self.path, stage=self.stage, deadline=self.deadline, budget=self.budget)
         return Placed(chain, scope)
 

@@ -14,13 +14,14 @@ from typing import Any
 from flowcraft.engine.attachments import contents
 from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.context import Context, LeavesValue
+from flowcraft.engine.crews import AGENTS, models_named
 from flowcraft.engine.failures import LONGEST_MESSAGE, TimedOut, explain, is_failure
 from flowcraft.engine.functions import load_module
 from flowcraft.engine.gates import Gates, Place
 from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame, Stopped
 from flowcraft.engine.pieces import Kept, StagePieces
-from flowcraft.engine.ports import Piece
+from flowcraft.engine.ports import Piece, Quality
 from flowcraft.engine.rendering import Latest, Rendered, asked, render
 from flowcraft.engine.reuse import Wanted
 from flowcraft.engine.values import digest, plain
@@ -29,7 +30,7 @@ from flowcraft.events import GoFailed
 from flowcraft.plugin.chat import OutputSpec
 from flowcraft.workflow.attachments import LARGEST
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Approve, Body, Group, Prompt, Run, Stage, Uses
+from flowcraft.workflow.schema import Approve, Group, Run, Stage, Uses, agents_of, asks_models, tool_lists
 from flowcraft.workflow.stage_settings import LONGEST_PAUSE
 from flowcraft.workflow.template import render_value
 from flowcraft.workflow.types import Type
@@ -89,16 +90,21 @@ class Goes:
                 arguments = render_value(stage.with_, {**scope, "env": {name: f"env.{name}" for name in self.ground.job.env}})
         except ExpressionError as error:
             raise StageFailed(f"{path}: {error}", run=self.book.run, stage=path) from None
-        chain = None
-        if isinstance(stage.body, Prompt):
-            chain = self.ground.job.models.written(
-                rendered.model, stage.name, self.frame.workflow.default_model, rendered.quality
-            )
+        chain = self._chain(rendered.model, rendered) if asks_models(stage.body) else None
         asks = asked(stage, rendered, arguments)
         what = digest(_behind(path), asks, chain, self._schema)
         told = {**asks, "chain": chain, "output": self._schema}
         wanted = Wanted(path=path, what=what, code=self._code_of(rendered), asks=told)
         return Unit(wanted=wanted, rendered=rendered, arguments=arguments)
+
+    def _chain(self, model: str | None, rendered: Rendered) -> Any:
+        """Return the chain of a model as settings write it, with those that a stage's agents name."""
+        models, default = self.ground.job.models, self.frame.workflow.default_model
+        chain = models.written(model, self.stage.name, default, rendered.quality)
+        named = models_named(rendered.options)
+        if not named:
+            return chain
+        return {"stage": chain, **{name: models.written(name, self.stage.name, default, rendered.quality) for name in named}}
 
     def told_of(self, unit: Unit) -> Wanted:
         """Return what is recorded as asked for by a unit: nothing where inner stages say it."""
@@ -125,7 +131,7 @@ class Goes:
 
     def _code_of_modules(self) -> str:
         if self._code is None:
-            codes = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage.body)]
+            codes = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage)]
             self._code = codes[0] if len(codes) == 1 else digest(*codes) if codes else ""
         return self._code
 
@@ -195,6 +201,7 @@ class Goes:
             run_stages=lambda stages, names, below: ground.run_group(self.frame, stages, names, below),
             tools=lambda names: ground.bench.given(self.frame, names, pieces),
             ask=lambda ask: self._asked(unit, ask),
+            runner=ground.runner,
             threads=ground.threads,
             deadline=deadline,
             output=OutputSpec(schema=self._schema, name=stage.name) if self._schema is not None else None,
@@ -202,6 +209,7 @@ class Goes:
             params=unit.rendered.params,
             model=unit.rendered.model,
             quality=unit.rendered.quality,
+            others=AGENTS if agents_of(stage.body) else Quality(),
             folder=self.frame.workflow.folder,
             started_in=ground.job.folder,
             environment={name: value for name, value in ground.job.env.items() if name in self.frame.workflow.env},
@@ -230,11 +238,11 @@ def goes_before(piece: Piece | None) -> int:
     return int(json.loads(piece.result)["goes"]) if piece is not None and piece.state == "failed" else 0
 
 
-def _modules(body: Body) -> list[str]:
-    """Return the modules whose code a body runs."""
-    if isinstance(body, Run):
-        return [body.module]
-    return sorted({tool.module for tool in body.tools if tool.module}) if isinstance(body, Prompt) else []
+def _modules(stage: Stage) -> list[str]:
+    """Return the modules whose code a stage runs."""
+    if isinstance(stage.body, Run):
+        return [stage.body.module]
+    return sorted({tool.module for _, tools in tool_lists(stage) for tool in tools if tool.module})
 
 
 def _behind(path: str) -> str:

@@ -10,6 +10,7 @@ from flowcraft.attempts import Attempt
 from flowcraft.engine.ports import Models
 from flowcraft.engine.reuse import Before, Reuse
 from flowcraft.errors import StageFailed
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.plugin.stages import StageBody
 from flowcraft.plugin.tools import Tool
 from flowcraft.redaction import Redactor
@@ -19,6 +20,8 @@ from flowcraft.workflow.schema import Stage, Workflow
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A run's workflow and all that carries it out. ``env`` holds the values of the names that the file may read.
+
+    ``runner`` carries agents out, where the workflow has some.
 
     ``reuse`` knows work that other runs have finished already; of a fork, ``before`` tells of the run it was made of. ``notes``
     is said when the segment begins. A job that ``cancels`` begins nothing but ``finally``; one that ``replays`` begins nothing
@@ -32,6 +35,7 @@ class Job:
     redactor: Redactor
     env: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, Tool] = field(default_factory=dict)
+    runner: AgentRunner | None = None
     folder: str = ""
     date: str = ""
     reuse: Reuse | None = None

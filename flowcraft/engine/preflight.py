@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from flowcraft.engine.functions import load_function, load_module
 from flowcraft.errors import FlowCraftError, Problem
+from flowcraft.source import Document
 from flowcraft.tools import function_tool
 from flowcraft.workflow import Stage, Workflow
 from flowcraft.workflow.check import every_part
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Run
+from flowcraft.workflow.schema import Run, tool_lists
 
 
 def function_problems(workflow: Workflow) -> list[Problem]:
@@ -27,8 +28,9 @@ def _stage(part: Workflow, stage: Stage) -> Iterator[Problem]:
     document = part.document
     if document is None:
         return
-    for path, message in [*_function(part, stage), *_tools(part, stage), *_type(part, stage)]:
+    for path, message in [*_function(part, stage), *_type(part, stage)]:
         yield document.problem(path, message)
+    yield from _tools(part, stage, document)
 
 
 def _function(part: Workflow, stage: Stage) -> Iterator[tuple[Path, str]]:
@@ -51,14 +53,15 @@ def _function(part: Workflow, stage: Stage) -> Iterator[tuple[Path, str]]:
         yield (*stage.at, "with") if stage.with_ else at, f"{body.target}: {error}; 'with' gives: {given}"
 
 
-def _tools(part: Workflow, stage: Stage) -> Iterator[tuple[Path, str]]:
-    for index, tool in enumerate(stage.body.tools if isinstance(stage.body, Prompt) else ()):
-        if not tool.module or tool.checked:
-            continue
-        try:
-            function_tool(load_function(part.folder, tool.module, tool.function))
-        except (FlowCraftError, TypeError, ValueError) as error:
-            yield (*stage.at, "tools", index), f"{tool.written}: {error}"
+def _tools(part: Workflow, stage: Stage, document: Document) -> Iterator[Problem]:
+    for spot, tools in tool_lists(stage):
+        for index, tool in enumerate(tools):
+            if not tool.module or tool.checked:
+                continue
+            try:
+                function_tool(load_function(part.folder, tool.module, tool.function))
+            except (FlowCraftError, TypeError, ValueError) as error:
+                yield (spot.document or document).problem((*spot.at, "tools", index), f"{tool.written}: {error}")
 
 
 def _type(part: Workflow, stage: Stage) -> Iterator[tuple[Path, str]]:

@@ -13,11 +13,12 @@ from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
 from flowcraft.engine.bodies.shell import ShellAsk
 from flowcraft.engine.bodies.uses import UsesAsk
+from flowcraft.engine.crews import AGENTS, agent_ask, crew_ask
 from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
 from flowcraft.workflow.expressions import ExpressionError
-from flowcraft.workflow.schema import Approve, Group, Plugin, Prompt, Run, Shell, Stage, Uses
+from flowcraft.workflow.schema import Approve, Crew, Group, Plugin, Prompt, Run, Shell, Stage, Uses, agents_of
 from flowcraft.workflow.stage_settings import completed_params, params_mistakes
 from flowcraft.workflow.template import Template, inserted, render_value
 
@@ -75,6 +76,10 @@ def asked(stage: Stage, rendered: Rendered, arguments: Mapping[str, Any]) -> dic
             asks["attach"] = [[one.kind, one.what] for one in rendered.options.attach]
         if body.tools:
             asks["tools"] = [name.written for name in body.tools]
+        if rendered.options.agent is not None:
+            asks["agent"] = rendered.options.agent.data()
+    elif isinstance(body, Crew):
+        asks["crew"] = rendered.options.data()
     elif isinstance(body, Run):
         asks["run"] = body.target
     elif isinstance(body, Shell):
@@ -103,6 +108,8 @@ def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], 
     body = stage.body
     if isinstance(body, Prompt):
         return replace(_prompt(stage.name, body, scope, latest), attach=attached(stage, body.attach, scope))
+    if isinstance(body, Crew):
+        return crew_ask(body, scope)
     if isinstance(body, Approve):
         question = body.question.text(scope)
         return ApproveAsk(question=question, choices=body.choices, rejects=body.rejects, form=body.form)
@@ -120,11 +127,12 @@ def _options(stage: Stage, scope: Scope, bodies: Mapping[str, type[StageBody]], 
 
 def _prompt(name: str, body: Prompt, scope: Scope, latest: Latest | None) -> PromptAsk:
     """Return the texts of a prompt; its latest try goes along unless it says itself what it needs of it."""
+    agent = agent_ask(body.agent, scope) if body.agent is not None else None
     system = body.system.text(scope) if body.system else None
     templates = (body.prompt, body.system) if body.system else (body.prompt,)
     own = {mentioned for template in templates for part in template.expressions for mentioned in part.names}
     if latest is None or own & {name, "judge"}:
-        return PromptAsk(prompt=body.prompt.text(scope), system=system, tools=body.tools)
+        return PromptAsk(prompt=body.prompt.text(scope), system=system, tools=body.tools, agent=agent)
     reasons = tuple(latest.judge["reasons"]) if latest.judge is not None else ()
     return PromptAsk(
         prompt=body.prompt.text(scope),
@@ -132,10 +140,13 @@ def _prompt(name: str, body: Prompt, scope: Scope, latest: Latest | None) -> Pro
         tools=body.tools,
         previous=inserted(latest.value),
         reasons=reasons,
+        agent=agent,
     )
 
 
 def _quality(stage: Stage, scope: Scope) -> Quality:
+    if agents_of(stage.body):
+        return AGENTS
     judge = stage.judge
     return Quality(
         strategy=stage.strategy,

@@ -21,7 +21,7 @@ from flowcraft.errors import StageFailed
 from flowcraft.events import TryFinished
 from flowcraft.plugin.chat import Scope as Place
 from flowcraft.workflow.expressions import ExpressionError, as_json
-from flowcraft.workflow.schema import Prompt, Stage
+from flowcraft.workflow.schema import Crew, Prompt, Stage
 from flowcraft.workflow.template import inserted
 
 Scope = Mapping[str, Any]
@@ -175,6 +175,8 @@ def _failure(piece: Piece, run: str) -> StageFailed:
 def question_of(stage: Stage, asked: Unit) -> str:
     """Return what a try was asked, as its judge is shown it."""
     options, arguments = asked.rendered.options, asked.arguments
+    if isinstance(stage.body, Crew):
+        return "\n\n".join(task.description for task in options.tasks)
     if isinstance(stage.body, Prompt):
         return "\n\n".join(text for text in (options.system, options.prompt) if text)
     given = f" with {as_json(arguments)}" if arguments else ""

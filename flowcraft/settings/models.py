@@ -229,6 +229,12 @@ class Repair(Section):
     server_min_p: Share | None = Field(None, description="min_p of server mode; null: the threshold (0.05-0.1 is usual)")
 
 
+class Agents(Section):
+    """Who carries out the agents and crews of workflows."""
+
+    runner: str = Field("crewai", description="an agent runner of a plugin; crewai needs pip install 'flowcraft[crewai]'")
+
+
 class Embeddings(Section):
     """How texts become vectors."""
 

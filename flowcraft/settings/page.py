@@ -13,7 +13,17 @@ from flowcraft.errors import Problem, SettingsError
 from flowcraft.redaction import SHORTEST, Redactor
 from flowcraft.settings.chains import Choice, choose
 from flowcraft.settings.environment import DEFAULT, PRESET_KEYS
-from flowcraft.settings.models import LLMSettings, Log, Masked, Memory, PluginSettings, ProviderSettings, Service, Tracing
+from flowcraft.settings.models import (
+    Agents,
+    LLMSettings,
+    Log,
+    Masked,
+    Memory,
+    PluginSettings,
+    ProviderSettings,
+    Service,
+    Tracing,
+)
 from flowcraft.settings.origins import Path, dotted, leaves, secrets_in
 from flowcraft.settings.problems import problems_of
 from flowcraft.settings.sources import Sources, argument_layer, combine
@@ -44,6 +54,7 @@ class Settings(Masked):
         default_factory=dict, description="vendors and servers, by names of one's own"
     )
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="which plugins may be imported")
+    agents: Agents = Field(default_factory=Agents, description="who carries agents and crews out")
     memory: Memory = Field(default_factory=Memory, description="memory for local models")
     service: Service = Field(default_factory=Service, description="the HTTP service")
     tracing: Tracing = Field(default_factory=Tracing, description="where traces go")

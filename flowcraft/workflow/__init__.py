@@ -1,7 +1,7 @@
 """What to do, as data: workflow files, checked. Knows no model, no engine."""
 
 from flowcraft.workflow.approvals import Gate, best_match, check_answer, find_gate, gates_of, parts_of
-from flowcraft.workflow.check import check_workflow, environment_names, mentions_run, plugin_tools
+from flowcraft.workflow.check import check_workflow, environment_names, has_agents, mentions_run, plugin_tools
 from flowcraft.workflow.expressions import Expression, ExpressionError
 from flowcraft.workflow.facts import Facts
 from flowcraft.workflow.inputs import bind_inputs, parse_inputs, parse_value, parse_written
@@ -35,6 +35,7 @@ __all__ = [
     "environment_names",
     "find_gate",
     "gates_of",
+    "has_agents",
     "load_workflow",
     "mentions_run",
     "parse_inputs",

@@ -10,7 +10,19 @@ from flowcraft.source import Document, did_you_mean, plain_document
 from flowcraft.workflow.facts import Facts
 from flowcraft.workflow.fitness import Fitness, budget_problems
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Shell, Stage, ToolName, Uses, Workflow
+from flowcraft.workflow.schema import (
+    Crew,
+    Prompt,
+    Shell,
+    Spot,
+    Stage,
+    ToolName,
+    Uses,
+    Workflow,
+    agents_of,
+    asks_models,
+    tool_lists,
+)
 from flowcraft.workflow.template import Template
 
 
@@ -38,8 +50,13 @@ def environment_names(workflow: Workflow) -> frozenset[str]:
 
 def plugin_tools(workflow: Workflow) -> frozenset[str]:
     """Return the names of plugins' tools that ``workflow`` and all that it uses give to their prompts."""
-    bodies = (stage.body for part in every_part(workflow) for stage in part.every_stage)
-    return frozenset(tool.written for body in bodies if isinstance(body, Prompt) for tool in body.tools if tool.plugin)
+    stages = (stage for part in every_part(workflow) for stage in part.every_stage)
+    return frozenset(tool.written for stage in stages for _, tools in tool_lists(stage) for tool in tools if tool.plugin)
+
+
+def has_agents(workflow: Workflow) -> bool:
+    """Say whether a stage of ``workflow``, or of what it uses, is carried out by agents."""
+    return any(agents_of(stage.body) for part in every_part(workflow) for stage in part.every_stage)
 
 
 def mentions_run(workflow: Workflow) -> bool:
@@ -94,25 +111,46 @@ class _Check:
             yield self.document.problem(("mcp",), message, hint, key=True, warning=not self.facts.starting)
         if self.workflow.default_model is not None:
             yield from named_problem(self.document, ("defaults", "model"), self.workflow.default_model, self.facts)
+        yield from self._runner()
         for stage in self.workflow.every_stage:
             if isinstance(stage.body, Shell) and self.facts.no_shell:
                 path, warning = (*stage.at, "shell"), not self.facts.starting
                 yield self.document.problem(path, self.facts.no_shell, key=True, warning=warning)
-            if isinstance(stage.body, Prompt) or stage.model is not None or stage.judge is not None:
+            if asks_models(stage.body) or stage.model is not None or stage.judge is not None:
                 yield from self._stage(stage)
 
+    def _runner(self) -> Iterator[Problem]:
+        """Yield why the agents of this file cannot be carried out here, at the first stage that has some."""
+        first = next((stage for stage in self.workflow.every_stage if agents_of(stage.body)), None)
+        why = self.facts.runner()[1] if first is not None else ""
+        if first is not None and why:
+            key = "crew" if isinstance(first.body, Crew) else "agent"
+            yield self.document.problem((*first.at, key), why, key=True, warning=not self.facts.starting)
+
     def _stage(self, stage: Stage) -> Iterator[Problem]:
-        if isinstance(stage.body, Prompt):
-            yield from self._tools(stage.at, stage.body.tools)
+        for spot, tools in tool_lists(stage):
+            yield from self._tools(spot, tools)
+        yield from self._agents(stage)
         yield from self._models(stage)
 
-    def _tools(self, at: Path, tools: Sequence[ToolName]) -> Iterator[Problem]:
+    def _agents(self, stage: Stage) -> Iterator[Problem]:
+        """Yield what is wrong with the models that agents name, and the words that their runner does not understand."""
+        for agent in agents_of(stage.body):
+            document, at = agent.spot.document or self.document, agent.spot.at
+            if agent.model is not None:
+                key = "llm" if "llm" in (written_at(document, at) or {}) else "model"
+                yield from named_problem(document, (*at, key), agent.model, self.facts)
+        if isinstance(stage.body, Crew) and isinstance(stage.body.manager, str):
+            yield from named_problem(self.document, (*stage.at, "crew", "manager"), stage.body.manager, self.facts)
+
+    def _tools(self, spot: Spot, tools: Sequence[ToolName]) -> Iterator[Problem]:
         wanted = [(index, tool.written) for index, tool in enumerate(tools) if tool.plugin]
         known = self.facts.tools() if wanted else ()
         for index, name in wanted:
             if name not in known:
                 hint = did_you_mean(name, known) or "a function is named module:function"
-                yield self.document.problem((*at, "tools", index), f"no plugin offers a tool '{name}'", hint)
+                document, path = spot.document or self.document, (*spot.at, "tools", index)
+                yield document.problem(path, f"no plugin offers a tool '{name}'", hint)
 
     def _models(self, stage: Stage) -> Iterator[Problem]:
         if isinstance(stage.model, str):
@@ -145,7 +183,10 @@ def written_at(document: Document, path: Path) -> Any:
     """Return what stands at ``path`` in a document; None where nothing does."""
     data = document.data
     for part in path:
-        data = data.get(part) if isinstance(data, Mapping) else None
+        if isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        else:
+            data = data.get(part) if isinstance(data, Mapping) else None
     return data
 
 

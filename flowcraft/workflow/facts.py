@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.workflow.schema import Stage
 
@@ -54,6 +55,10 @@ def _no_scorers(stage: Stage, default: str | None) -> Sequence[ModelInfo]:
     return ()
 
 
+def _no_runner() -> tuple[AgentRunner | None, str]:
+    return None, ""
+
+
 def _letters(text: str) -> float:
     return len(text) / 4
 
@@ -69,7 +74,8 @@ class Facts:
     stage's strategy its models cannot carry out, or why its judge has nothing to do. ``tokens`` says about how many tokens a
     text has. ``knows_judge`` says whether a plugin
     offers a judge of that name, ``tools`` returns the names of the tools that plugins offer. ``serves``
-    says whether MCP servers can be used here.
+    says whether MCP servers can be used here. ``runner`` returns who carries agents out, and what keeps it from that, with the
+    command that mends it; it is asked only for a file that has agents.
     ``no_shell`` says why this machine carries out no command, nothing where it does. ``short_env`` are environment names whose
     value is too short to be hidden, ``unset_env`` those without a value. These, no shell, and models of which nobody here
     knows are problems where the run is ``starting``, else warnings: another machine may have
@@ -87,6 +93,7 @@ class Facts:
     knows_judge: Callable[[str], bool] = lambda name: False
     tools: Callable[[], Collection[str]] = tuple
     serves: bool = True
+    runner: Callable[[], tuple[AgentRunner | None, str]] = _no_runner
     unset_env: frozenset[str] = field(default_factory=frozenset)
     short_env: frozenset[str] = field(default_factory=frozenset)
     no_shell: str = ""

@@ -14,9 +14,18 @@ from flowcraft.plugin.stages import StageBody
 from flowcraft.workflow.key_schemas import DEFINITIONS, STAGE, TOP, Schema
 from flowcraft.workflow.plugin_options import marked
 from flowcraft.workflow.schema import LANGUAGE_VERSION
-from flowcraft.workflow.words import BODIES, STAGE_KEYS, TOP_KEYS, takes
+from flowcraft.workflow.words import BODIES, NOT_WITH_AGENT, STAGE_KEYS, TOP_KEYS, takes
 
 _STAGE = "One unit of work with exactly one body: {bodies}. All other keys say when, how often and how it is done."
+
+
+_AN_AGENT: Schema = {
+    "if": {"required": ["agent"]},
+    "then": {
+        "properties": dict.fromkeys(sorted(NOT_WITH_AGENT - {"judge"}), False),
+        "dependencies": {"judge": ["until"]},
+    },
+}
 
 
 def workflow_schema(bodies: Mapping[str, type[StageBody]]) -> dict[str, Any]:
@@ -89,6 +98,7 @@ def _with_body(body: str, about: str, plugin_takes: Mapping[str, frozenset[str]]
         "required": [body],
         "additionalProperties": False,
         "dependencies": pairs,
+        **(_AN_AGENT if body == "prompt" else {}),
     }
 
 

@@ -9,6 +9,7 @@ import keyword
 from collections.abc import Mapping
 from typing import Any
 
+from flowcraft.workflow.crew_schemas import AGENTS, CREW
 from flowcraft.workflow.schema import LANGUAGE_VERSION
 from flowcraft.workflow.stage_settings import MOST_PARALLEL, MOST_RETRIES, MOST_TRIES, PARAMS
 from flowcraft.workflow.words import DEFAULT_KEYS, RESERVED, STAGE_KEYS, STAGE_NAME, STRATEGIES
@@ -227,6 +228,7 @@ TOP: Mapping[str, Schema] = {
         "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"},
         "additionalProperties": _SERVER,
     },
+    "agents": AGENTS,
     "stages": named("stage", "A stage: one unit of work with exactly one body.", least=1),
     "finally": named("stage", "A stage that runs when all else has ended."),
     "outputs": {
@@ -287,6 +289,8 @@ STAGE: Mapping[str, Schema] = {
     "confidence": {"type": "number", "minimum": 0, "maximum": 1, "examples": [0.8]},
     "cache": {**DURATION, "examples": ["1h", "7d"]},
     "prompt": _ref("template"),
+    "agent": {**_TEXT, "examples": ["writer"]},
+    "crew": CREW,
     "approve": _ref("template"),
     "choices": {
         "anyOf": [

@@ -12,6 +12,7 @@ from typing import Any
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
+from flowcraft.workflow.agents import People, read_agents
 from flowcraft.workflow.approvals import Askers, answer_type
 from flowcraft.workflow.commands import SHELL_RESULT
 from flowcraft.workflow.drafts import Block, Draft, blocks_of, finished
@@ -19,7 +20,18 @@ from flowcraft.workflow.files import Files, UnreadableFile
 from flowcraft.workflow.header import Header, check_top_keys, check_version, read_header
 from flowcraft.workflow.reading import Path, Reading, TooManyProblems
 from flowcraft.workflow.references import References
-from flowcraft.workflow.schema import Approve, Body, Input, Prompt, Shell, Stage, Value, Workflow
+from flowcraft.workflow.schema import (
+    Approve,
+    Body,
+    Input,
+    Prompt,
+    Shell,
+    Stage,
+    Value,
+    Workflow,
+    agents_of,
+    asks_models,
+)
 from flowcraft.workflow.signatures import Modules, NotFound, Signature
 from flowcraft.workflow.stages import StageReader, beside
 from flowcraft.workflow.types import ANY, STRING, Fields, ListOf, Type
@@ -143,7 +155,8 @@ class _FileReader:
         self.library.inputs[self.absolute] = header.inputs
         if data.get("finally"):
             self.library.ending.add(self.absolute)
-        reader = StageReader(self.reading, header, self.library.bodies, self._signature, self._uses)
+        people = self._people(header, data.get("agents"))
+        reader = StageReader(self.reading, header, self.library.bodies, self._signature, self._uses, people)
         main = reader.all(data.get("stages"))
         last = reader.last(data.get("finally"), main)
         outputs = self._outputs(data.get("outputs"))
@@ -157,9 +170,13 @@ class _FileReader:
         self._check_arguments(references)
         self._warn(header, main, references, outputs)
         self.targets = [(draft.body, draft.uses) for draft in references.drafts.values() if draft.uses]
-        return self._workflow(
-            header, references, outputs, finished(main, known, self.reading), finished(last, known, self.reading)
-        )
+        stages, ending = finished(main, known, self.reading), finished(last, known, self.reading)
+        return replace(self._workflow(header, references, outputs, stages, ending), agents=people.agents)
+
+    def _people(self, header: Header, data: Any) -> People:
+        """Return what agents and crews are read with, the agents of the file among it."""
+        known = People(reading=self.reading, inputs=header.inputs, servers=header.servers, signature=self._signature, agents={})
+        return read_agents(data, known)
 
     def _workflow(
         self,
@@ -213,7 +230,7 @@ class _FileReader:
             return answer_type(draft.body)
         if draft.output is not None:
             return draft.output
-        if isinstance(draft.body, Prompt):
+        if asks_models(draft.body):
             return STRING
         if isinstance(draft.body, Shell):
             return SHELL_RESULT
@@ -316,6 +333,8 @@ def _only_answers(draft: Draft) -> bool:
     """Say whether a stage does nothing but ask models."""
     if draft.inner is not None:
         return bool(draft.inner.drafts) and all(map(_only_answers, draft.inner.drafts.values()))
+    if agents_of(draft.body):
+        return False  # agents may have tools, which do something
     return isinstance(draft.body, Prompt) and not draft.body.tools
 
 

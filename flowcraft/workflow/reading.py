@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ MOST_PROBLEMS = 100
 MOST_EXPRESSIONS = 10_000
 _FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{)[ ]?([a-z_]\w*)([\w.\[\]]{0,60})[ ]?\}\}?")
 """What other tools' templates look like; here it is just text."""
+_IN_BRACES = re.compile(r"\{\{\w+\}\}|\{([a-z_][a-z0-9_]*)\}")
+"""``{name}`` in the texts of agents and tasks; two braces are just text."""
 
 
 class TooManyProblems(Exception):
@@ -164,6 +166,36 @@ class Reading:
             self.problem(path, f"'{key}' must be text, not {plain_kind(data)}", hint)
             return None
         return self._template(data, Place(document=self.document, path=path, offset=0, key=key, stage=stage))
+
+    def text_with_inputs(self, path: Path, data: Any, where: tuple[str, str], inputs: Collection[str]) -> Template | None:
+        """Return the template at ``path``, in which ``{name}`` means an input too; ``where`` are its key and its stage."""
+        before = len(self.foreign)
+        template = self.template(path, data, *where)
+        # What another tool's template looks like may be one of these.
+        self.foreign[before:] = [one for one in self.foreign[before:] if one[0][0].startswith("{{")]
+        if template is None:
+            return None
+        place = Place(document=self.document, path=path, offset=0, key=where[0], stage=where[1])
+        parts: list[str | Expression] = []
+        for part in template.parts:
+            parts += [part] if isinstance(part, Expression) else self._with_inputs(part, place, inputs)
+        return replace(template, parts=tuple(parts))
+
+    def _with_inputs(self, text: str, place: Place, inputs: Collection[str]) -> list[str | Expression]:
+        parts: list[str | Expression] = []
+        begin = 0
+        for found in _IN_BRACES.finditer(text):
+            if found[1] in inputs:
+                parts += [text[begin : found.start()], self._parsed(f"inputs.{found[1]}", place)]
+                begin = found.end()
+        return [part for part in [*parts, text[begin:]] if part] or [text]
+
+    def beside(self, document: Document, folder: str) -> Reading:
+        """Return a reading of another file that belongs to this one: what is found there is found here."""
+        other = Reading(document, self.files, folder)
+        other.problems, other.warnings = self.problems, self.warnings
+        other.expressions, other.foreign = self.expressions, self.foreign
+        return other
 
     def value(self, path: Path, data: Any, key: str, stage: str = "") -> Any:
         """Return ``data`` with a template in the place of every text that holds one."""

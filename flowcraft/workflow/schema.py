@@ -80,13 +80,71 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Where something stands: in the workflow's own file, or in another ``document``."""
+
+    at: tuple[str | int, ...] = ()
+    document: Document | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An agent, its texts not rendered yet. ``options`` are the words that only its runner understands."""
+
+    name: str
+    role: Template
+    goal: Template
+    backstory: Template | None = None
+    model: str | None = None
+    tools: tuple[ToolName, ...] = ()
+    allow_delegation: bool = False
+    max_iter: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    spot: Spot = field(default_factory=Spot, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What an agent of a crew is to do. ``agent`` is empty where a manager hands tasks out.
+
+    ``context`` names earlier tasks whose results it is given; None: as the runner does by itself.
+    """
+
+    name: str
+    description: Template
+    expected_output: Template | None = None
+    agent: str = ""
+    context: tuple[str, ...] | None = None
+    tools: tuple[ToolName, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    spot: Spot = field(default_factory=Spot, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Agents, each by its name, and their tasks in order; ``manager`` is an agent or a model that leads a hierarchical crew."""
+
+    agents: Mapping[str, Agent]
+    tasks: tuple[Task, ...]
+    process: Literal["sequential", "hierarchical"] = "sequential"
+    manager: Agent | str | None = None
+
+    @property
+    def everybody(self) -> tuple[Agent, ...]:
+        """Its agents, the manager among them."""
+        lead = self.manager
+        return (*self.agents.values(), *((lead,) if isinstance(lead, Agent) and lead.name not in self.agents else ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One question to a model, which may call ``tools``."""
+    """One question to a model, which may call ``tools``; with ``agent``, the task of that agent."""
 
     prompt: Template
     system: Template | None = None
     tools: tuple[ToolName, ...] = ()
     attach: tuple[Attachment, ...] = ()
+    agent: Agent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +201,7 @@ class Approve:
     form: Fields | None = None
 
 
-Body = Prompt | Run | Shell | Uses | Group | Approve | Plugin
+Body = Prompt | Crew | Run | Shell | Uses | Group | Approve | Plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +266,7 @@ class Workflow:
     types: Mapping[str, Type] = field(default_factory=dict)
     env: tuple[str, ...] = ()
     servers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    agents: Mapping[str, Agent] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
     default_model: str | None = None  # defaults.model: comes behind a stage's own model and ``expensive_stages``
     stages: Mapping[str, Stage] = field(default_factory=dict)
@@ -229,6 +288,29 @@ class Workflow:
     def every_stage(self) -> tuple[Stage, ...]:
         """All stages, those of groups and of ``finally`` among them, in the order of the file."""
         return tuple(_all((*self.stages.values(), *self.finally_.values())))
+
+
+def agents_of(body: Body) -> tuple[Agent, ...]:
+    """Return the agents that carry a body out; nobody where it needs none."""
+    if isinstance(body, Crew):
+        return body.everybody
+    return (body.agent,) if isinstance(body, Prompt) and body.agent is not None else ()
+
+
+def tool_lists(stage: Stage) -> Iterator[tuple[Spot, tuple[ToolName, ...]]]:
+    """Yield the lists of tools that a stage gives to models, each with who has it stands."""
+    body = stage.body
+    if isinstance(body, Prompt):
+        yield Spot(at=stage.at), body.tools
+    for agent in agents_of(body):
+        yield agent.spot, agent.tools
+    for task in body.tasks if isinstance(body, Crew) else ():
+        yield task.spot, task.tools
+
+
+def asks_models(body: Body) -> bool:
+    """Say whether a body is carried out by models."""
+    return isinstance(body, Prompt | Crew)
 
 
 def _all(stages: Iterable[Stage]) -> Iterator[Stage]:

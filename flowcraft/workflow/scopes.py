@@ -94,6 +94,9 @@ class Scopes:
         if key == "mcp":
             why = "'mcp' may mention inputs and env only: a server belongs to no stage"
             hidden |= dict.fromkeys(["run", *self.visible(stage)], why)
+        elif key == "agents":
+            why = "'agents' may mention inputs only: an agent belongs to no stage"
+            hidden |= dict.fromkeys(["run", "env", *self.visible(stage)], why)
         elif draft is None or key != "with" or draft.key not in ("run", "shell"):
             where = "stands only in 'with' of a 'run' or a 'shell' and in 'mcp'"
             hidden["env"] = f"'env' {where}, where a secret cannot reach a model or a record"

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import did_you_mean, listed, nearest
+from flowcraft.workflow.agents import People, read_crew
 from flowcraft.workflow.approvals import read_approve
 from flowcraft.workflow.attachments import read_attach
 from flowcraft.workflow.commands import prints_text, read_shell
@@ -18,7 +19,7 @@ from flowcraft.workflow.flow import check_pairs, read_flow
 from flowcraft.workflow.header import Header, check_name
 from flowcraft.workflow.plugin_options import read_options
 from flowcraft.workflow.reading import Path, Reading, plain_kind
-from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Shell, Uses, Value, Workflow
+from flowcraft.workflow.schema import Body, Group, Plugin, Prompt, Run, Shell, Uses, Value, Workflow, agents_of
 from flowcraft.workflow.signatures import Signature
 from flowcraft.workflow.stage_settings import StageSettings, check_judge, check_tools, completed_params, read_settings
 from flowcraft.workflow.template import Template
@@ -30,6 +31,7 @@ from flowcraft.workflow.words import (
     FOREIGN_STAGE_KEYS,
     LATER_BODIES,
     LATER_STAGE_KEYS,
+    NOT_WITH_AGENT,
     STAGE_KEYS,
     later,
     takes,
@@ -49,7 +51,9 @@ class StageReader:
         bodies: Mapping[str, type[StageBody]],
         signature: Callable[[Path, str, str], Signature | None],
         workflow: Callable[[Path, str], str],
+        people: People,
     ) -> None:
+        self.people = people
         self.reading = reading
         self.header = header
         self.bodies = {key: body for key, body in bodies.items() if key not in BODIES}
@@ -107,9 +111,8 @@ class StageReader:
         output = None if key == "approve" else self.output(path, data, key)  # its form stands in its body
         if isinstance(body, Shell):
             body = replace(body, text=prints_text(output))
-        tooled = isinstance(body, Prompt) and bool(body.tools)
-        completed = self.with_defaults(settings, key, flow["each"] is not None, tooled)
-        if tooled:
+        completed = self.with_defaults(settings, body, key, flow["each"] is not None)
+        if isinstance(body, Prompt) and body.tools:
             check_tools(self.reading, path, settings)
         check_judge(self.reading, path, completed, tries="until" in data)
         return Draft(
@@ -162,6 +165,9 @@ class StageReader:
                 hint = FOREIGN_STAGE_KEYS.get(key.lower()) or did_you_mean(key, known)
                 hint = hint or f"the keys are: {listed([*BODIES, *self.bodies, *STAGE_KEYS], 40)}"
                 self.reading.problem(at, f"unknown key '{key}' in a stage", hint, key=True)
+            elif key in NOT_WITH_AGENT and body == "prompt" and "agent" in data and not takes(key, body, self.takes, data):
+                hint = "it goes with 'until'" if key == "judge" else "a prompt without agent does"
+                self.reading.problem(at, f"a prompt with 'agent' takes no '{key}'", hint, key=True)
             elif body and not takes(key, body, self.takes, data):
                 those = [name for name in (*BODIES, *self.bodies) if takes(key, name, self.takes)]
                 hint = f"these do: {listed(those)}" + ("; any body does with 'until'" if key == "judge" else "")
@@ -174,15 +180,17 @@ class StageReader:
             key: part for key, part in data.items() if key in STAGE_KEYS and (not body or takes(key, body, self.takes, data))
         }
 
-    def with_defaults(self, own: StageSettings, body: str, many: bool, tooled: bool) -> StageSettings:
-        """Return the stage's settings, completed by the file's defaults as far as the body takes them, ``tooled`` or not.
+    def with_defaults(self, own: StageSettings, body: Body, key: str, many: bool) -> StageSettings:
+        """Return the stage's settings, completed by the file's defaults as far as the body takes them.
 
         The default model is not among them: what settings say of a stage comes before it.
         """
         defaults = self.header.defaults
-        strategic = takes("strategy", body, self.takes) and not (tooled and defaults.strategy == "best_of_two")
-        params = takes("params", body, self.takes)
-        timed = body not in ("approve", "uses", "stages")
+        beside = ("agent",) if agents_of(body) else ()
+        tooled = isinstance(body, Prompt) and bool(body.tools)
+        strategic = takes("strategy", key, self.takes, beside) and not (tooled and defaults.strategy == "best_of_two")
+        params = takes("params", key, self.takes, beside)
+        timed = key not in ("approve", "uses", "stages")
         return StageSettings(
             model=own.model,
             params=completed_params(own.params, defaults.params) if params else {},
@@ -214,6 +222,9 @@ class StageReader:
         at = (*path, key)
         if key == "prompt":
             return self.prompt(path, data, name)
+        if key == "crew":
+            crew = read_crew(at, data[key], self.people, name)
+            return (crew, "", None) if crew is not None else None
         if key == "run":
             return self.run(at, data[key])
         if key == "stages":
@@ -242,6 +253,9 @@ class StageReader:
         if not prompt.source.strip():
             self.reading.problem((*path, "prompt"), "the prompt is empty", key=True)
         tools = ToolReader(self.reading, self.signature, self.header.servers).all((*path, "tools"), data.get("tools"))
+        if "agent" in data:
+            agent = self.people.agent((*path, "agent"), data["agent"])
+            return (Prompt(prompt=prompt, tools=tools, agent=agent), "", None) if agent is not None else None
         attach = read_attach(self.reading, (*path, "attach"), data.get("attach"), name)
         return Prompt(prompt=prompt, system=system, tools=tools, attach=attach), "", None
 

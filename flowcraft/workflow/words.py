@@ -21,13 +21,14 @@ TOP_KEYS: Mapping[str, str] = {
     "env": "The environment names that this file may read. Their values are treated as secrets.",
     "budget": "What the run may spend: usd, calls, tokens, time.",
     "defaults": "What stages take that do not say otherwise: model, strategy, params, timeout, retry, parallel.",
+    "agents": "Agents by name, in CrewAI's own words, or the path of a file of them: {role, goal, backstory, tools, ...}.",
     "mcp": "MCP servers by name, whose tools prompts may name: {command, args, env}, or {url, headers}.",
     "stages": "The units of work, by name. Required.",
     "finally": "Stages that always run last: after success, failure or cancel. They see all others; what did not end is null.",
     "outputs": "What the workflow returns; without it, the stages that no other stage mentions or needs.",
 }
 
-LATER_TOP_KEYS = frozenset({"agents"})
+LATER_TOP_KEYS: frozenset[str] = frozenset()
 """Words of the language that are refused until they are carried out."""
 
 DEFAULT_KEYS = ("model", "strategy", "params", "timeout", "retry", "parallel")
@@ -37,6 +38,7 @@ STRATEGIES = ("single", "best_of_two", "cascade", "hedge")
 
 BODIES: Mapping[str, str] = {
     "prompt": "One question to a model; a template, or {file: path}.",
+    "crew": "Several agents: {process, tasks, manager}; it gives what its last task gives.",
     "run": "A Python function, package.module:function, sync or async; looked up beside the workflow file first.",
     "shell": "A command of bash; values reach it as environment variables that 'with' names, 'stdin' is piped.",
     "uses": "Another workflow file, as a part of this run.",
@@ -44,14 +46,8 @@ BODIES: Mapping[str, str] = {
     "stages": "A group of stages in place: they see the names around them; its value is the object of theirs.",
 }
 
-LATER_STAGE_KEYS = frozenset(
-    {
-        "crew",
-        "agent",
-        "history",
-    }
-)
-LATER_BODIES = frozenset({"crew"})
+LATER_STAGE_KEYS = frozenset({"history"})
+LATER_BODIES: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +72,7 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     ),
     "cache": StageKey(
         description="Take over what the same question gave within this time, in any run: 30s, 1h, 7d.",
-        bodies=frozenset({"prompt", "run", "shell"}),
+        bodies=frozenset({"prompt", "crew", "run", "shell"}),
     ),
     "on_error": StageKey(
         description="fail (default), or continue: the stage is null and its error is in the run's record.",
@@ -88,13 +84,14 @@ STAGE_KEYS: Mapping[str, StageKey] = {
     ),
     "output": StageKey(
         description="The type of the result, which is checked; of an approve, the fields of a form.",
-        bodies=frozenset({"prompt", "run", "shell", "approve"}),
+        bodies=frozenset({"prompt", "crew", "run", "shell", "approve"}),
     ),
     "choices": StageKey(
         description="What a person may choose: a list, or labels by choice; without it approve, and reject, which fails.",
         bodies=frozenset({"approve"}),
     ),
-    "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt"})),
+    "model": StageKey(description="Who answers: a tier, an alias or a model.", bodies=frozenset({"prompt", "crew"})),
+    "agent": StageKey(description="Who does the prompt: one of the file's 'agents'.", bodies=frozenset({"prompt"})),
     "params": StageKey(
         description="Parameters of the question: temperature, max_tokens, seed, stop, ...", bodies=frozenset({"prompt"})
     ),
@@ -119,6 +116,9 @@ STAGE_KEYS: Mapping[str, StageKey] = {
         bodies=frozenset({"prompt"}),
     ),
 }
+
+NOT_WITH_AGENT = frozenset({"params", "strategy", "confidence", "system", "attach", "judge"})
+"""What a prompt does not take that an agent does: how the agent asks is its own business."""
 
 
 FOREIGN_BODIES: Mapping[str, str] = {
@@ -150,10 +150,13 @@ FOREIGN_STAGE_KEYS: Mapping[str, str] = {
 def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]], beside: Collection[str] = ()) -> bool:
     """Say whether ``body`` takes the stage key ``key``; ``plugin_takes`` says it for plugins' bodies.
 
-    ``beside`` are the other keys of the stage: with ``until``, every body takes a ``judge``.
+    ``beside`` are the other keys of the stage: with ``until``, every body takes a ``judge``; with ``agent``, a prompt takes
+    less.
     """
     if key == "judge" and "until" in beside:
         return True
+    if body == "prompt" and "agent" in beside and key in NOT_WITH_AGENT:
+        return False
     known = STAGE_KEYS[key]
     bodies = known.bodies
     if bodies is None:

@@ -22,7 +22,7 @@ Load = Callable[..., Settings]
         ("llm: {timout: 3}", "settings.yaml:1:7: unknown key 'timout' in llm; did you mean 'timeout'?"),
         ("lmm: {}", "settings.yaml:1:1: unknown key 'lmm' in settings; did you mean 'llm'?"),
         ("model_roles: {}", "settings.yaml:1:1: unknown key 'model_roles' in settings; is llm.model_roles meant?"),
-        ("breaker_window: 1", "settings.yaml:1:1: unknown key 'breaker_window' in settings (it has: llm, log,"),
+        ("breaker_window: 1", "settings.yaml:1:1: unknown key 'breaker_window' in settings (it has: agents, llm, log,"),
         ("timeout: 3", "settings.yaml:1:1: unknown key 'timeout' in settings; is llm.timeout meant?"),
         ("llm: {strategy: best_of_tow}", "settings.yaml:1:17: llm.strategy must be one of single, best_of_two, cascade, hedge"),
         ("llm: {timeout: soon}", "settings.yaml:1:16: llm.timeout cannot be used: 'soon' is no duration"),

@@ -12,7 +12,7 @@ from flowcraft.settings import Params
 from flowcraft.workflow import render_value
 from flowcraft.workflow.schema import Plugin, Prompt, Retry, Run, Uses
 from flowcraft.workflow.stage_settings import PARAMS
-from flowcraft.workflow.words import LATER_STAGE_KEYS, LATER_TOP_KEYS
+from flowcraft.workflow.words import LATER_STAGE_KEYS
 
 pytestmark = pytest.mark.unit
 
@@ -146,13 +146,6 @@ def test_word_for_later_is_refused_by_name_with_one_problem(folder, word):
     ]
 
 
-@pytest.mark.parametrize("word", sorted(LATER_TOP_KEYS))
-def test_section_for_later_is_refused_by_name(folder, word):
-    assert folder.messages(f"{word}: {{}}\nstages: {{a: {{prompt: hello}}}}\n") == [
-        f"'{word}' is a word of the language that this version does not carry out yet"
-    ]
-
-
 def test_the_nearest_strategy_is_named(folder):
     (problem,) = folder.problems("stages: {a: {prompt: hello, strategy: cascad}}\n")
 
@@ -168,9 +161,9 @@ def test_the_nearest_strategy_is_named(folder):
         ("{run: 'json:dumps', with: {obj: 1}, system: x}", "'run' takes no 'system'", "prompt"),
         ("{run: 'json:dumps', with: {obj: 1}, strategy: single}", "'run' takes no 'strategy'", "prompt"),
         ("{prompt: hello, with: {}}", "'prompt' takes no 'with'", "these do: run, shell, uses"),
-        ("{uses: part.yaml, output: string}", "'uses' takes no 'output'", "these do: prompt, run"),
+        ("{uses: part.yaml, output: string}", "'uses' takes no 'output'", "these do: prompt, crew, run"),
         ("{prompt: hello, tymeout: 3s}", "unknown key 'tymeout'", "did you mean 'timeout'?"),
-        ("{prompt: hello, zzz: 3s}", "unknown key 'zzz'", "the keys are: prompt, run, shell, uses, approve, stages, needs"),
+        ("{prompt: hello, zzz: 3s}", "unknown key 'zzz'", "the keys are: prompt, crew, run, shell, uses, approve, stages, needs"),
         ("{prompt: hello, run: 'json:dumps'}", "a second body", "of its own"),
         ("{prompt: hello, shell: ls}", "a second body: the stage has 'prompt' already", "a stage of its own"),
         ("{shell: 'ls ${{ a.b[0].some_file }}'}", "'shell' takes no template", 'write "$some_file" in the command'),
@@ -182,7 +175,7 @@ def test_the_nearest_strategy_is_named(folder):
         ("{shell: ls, stdin: x}", "unknown key 'stdin' in a stage", "stand in 'with'"),
         ("{prompt: hello, images: [a.png]}", "unknown key 'images' in a stage", "stands in 'attach'"),
         ("{bash: ls}", "unknown key 'bash' in a stage", "a command stands in 'shell'"),
-        ("{timeout: 3s}", "does not say what to do", "prompt, run, shell, uses"),
+        ("{timeout: 3s}", "does not say what to do", "prompt, crew, run, shell"),
         ("hello", "must be a mapping of keys, not text", "{prompt: ...}"),
         ("", "must be a mapping of keys, not nothing", "{prompt: ...}"),
         ("{prompt: hello, needs: a}", "'needs' must be a list", "write needs: [a]"),
@@ -341,7 +334,7 @@ def test_plugins_body_takes_what_it_says(folder):
     assert problem.message == "'greet' takes no 'system'"
     assert problem.hint == "these do: prompt"
     assert (
-        "prompt, greet"
+        "prompt, crew, greet"
         in folder.problems("stages: {a: {run: 'json:loads', with: {s: x}, model: y}}\n", bodies={"greet": Greet})[0].hint
     )
 

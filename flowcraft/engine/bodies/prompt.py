@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from flowcraft.engine.attachments import Attached, load
 from flowcraft.engine.context import Context
+from flowcraft.engine.crews import AgentAsk, carry_out_crew, one_task
 from flowcraft.engine.tooling import ask_with_tools
 from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
 from flowcraft.plugin.messages import Message, Part, Text
@@ -31,6 +32,17 @@ class PromptAsk:
     previous: str | None = None
     reasons: tuple[str, ...] = ()
     attach: tuple[Attached, ...] = ()
+    agent: AgentAsk | None = None
+
+    def task(self) -> str:
+        """Return what an agent is told to do: the prompt, and what was wrong with the try before."""
+        if self.previous is None:
+            return self.prompt
+        return f"{self.prompt}\n\nYour answer before:\n{self.previous or '(nothing)'}\n\n{self._again()}"
+
+    def _again(self) -> str:
+        wrong = "".join(f"\n- {reason}" for reason in self.reasons)
+        return f"This does not do yet.{' What is wrong with it:' if wrong else ''}{wrong}\nAnswer again, and better."
 
     def messages(self, media: tuple[Part, ...]) -> tuple[Message, ...]:
         """Return what is said to the model; ``media`` are the contents of what is attached."""
@@ -38,9 +50,7 @@ class PromptAsk:
         asked = Message(role="user", parts=(*media, Text(text=self.prompt)))
         if self.previous is None:
             return (*head, asked)
-        wrong = "".join(f"\n- {reason}" for reason in self.reasons)
-        again = f"This does not do yet.{' What is wrong with it:' if wrong else ''}{wrong}\nAnswer again, and better."
-        return (*head, asked, Message.assistant(self.previous or "(nothing)"), Message.user(again))
+        return (*head, asked, Message.assistant(self.previous or "(nothing)"), Message.user(self._again()))
 
 
 class PromptBody(StageBody):
@@ -48,11 +58,13 @@ class PromptBody(StageBody):
 
     key: ClassVar[str] = "prompt"
     takes: ClassVar[frozenset[str]] = frozenset(
-        {"output", "model", "params", "system", "attach", "tools", "strategy", "judge", "confidence"}
+        {"output", "model", "params", "system", "attach", "agent", "tools", "strategy", "judge", "confidence"}
     )
 
     async def run(self, options: PromptAsk, context: Context) -> Any:  # type: ignore[override]  # the engine's own body
-        """Ask and return the answer."""
+        """Ask and return the answer; with an agent, let it do what is asked."""
+        if options.agent is not None:
+            return await carry_out_crew(one_task(options.agent, context.stage, options.task(), options.tools), context)
         wants_text = context.output is None or context.output.schema == {"type": "string"}
         media = await load(options.attach, context) if options.attach else ()
         request = ChatRequest(
