@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from flowcraft.cli.console import visible
+
 if TYPE_CHECKING:
     from flowcraft.app import FlowCraft
     from flowcraft.engine import Approval
@@ -79,8 +81,8 @@ def told(asked: Approval) -> str:
 
 
 def indented(text: str) -> str:
-    """Return text with a margin."""
-    return "\n".join(f"  {line}" for line in text.splitlines() or [""])
+    """Return text with a margin, and nothing in it that could command a terminal: what is approved is what is seen."""
+    return "\n".join(f"  {line}" for line in visible(text).split("\n"))
 
 
 def ask_people(flow: FlowCraft, run: str, console: Console, gate: str | None = None) -> bool:

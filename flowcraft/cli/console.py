@@ -8,14 +8,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from flowcraft.errors import FlowCraftError, Problem
 
+# Letters of terminals' own commands become pictures of themselves, which turn text around the mark of a letter that is none.
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """Return text that cannot command a terminal: what a model or a command wrote is to be seen, not carried out."""
+    return text.replace("\r\n", "\n").translate(_PICTURES)
+
 
 class _Console(Console):
-    """Falls silent when nobody reads it any more; Rich would end the process, and a run with it."""
+    """Shows on a terminal nothing that could command it.
+
+    It falls silent when nobody reads it any more; Rich would end the process, and a run with it.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not self.is_terminal:
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
