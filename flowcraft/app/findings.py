@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowcraft.app.comparing import asked_differs, differ, unified
 from flowcraft.source import Position
 from flowcraft.workflow import Stage, Workflow
 from flowcraft.workflow.schema import Group, Uses
@@ -15,26 +14,6 @@ from flowcraft.workflow.schema import Group, Uses
 KINDS = ("changed", "new", "gone", "inputs", "failed", "outputs")
 """A piece of work asks for something else, is new, or is gone; an input is gone; the run fails; it gives something else."""
 
-_SAID = {
-    "prompt": "the prompt",
-    "system": "the system message",
-    "approve.question": "the question",
-    "shell": "the command",
-    "rubric": "the judge's rubric",
-    "quality.rubric": "the judge's rubric",
-    "quality.judge": "the judge",
-    "quality.strategy": "the strategy",
-    "quality.confidence": "the least confidence",
-    "run": "the function",
-    "uses": "the file",
-    "output": "the type that it must return",
-    "chain": "the chain of models",
-    "model": "the model",
-    "tools": "the tools",
-    "previous": "the answer before, which the prompt repeats,",
-    "reasons": "what the judge said of the answer before",
-    "server": "the MCP server",
-}
 _KEYS = {
     "chain": "model",
     "rubric": "judge",
@@ -124,55 +103,21 @@ def _place_in_list(part: str) -> int:
 
 def changed(path: str, place: Place | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> Finding:
     """Return the finding that a piece asks for something else."""
-    first, second = _flat(old), _flat(new)
-    names = [name for name in _ordered({**first, **second}) if first.get(name) != second.get(name)]
+    parts = asked_differs(old, new)
+    names = list(parts)
     if not names:
         message = f"{path} asks for something else, in a part that the recording does not show"
         return Finding(kind="changed", path=path, message=message, place=place.told() if place else "", order=_order(place))
-    said = [_SAID.get(name, f"'{name}'") for name in names]
-    verb = "differ" if len(said) > 1 else "differs"
-    listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
-    diffs = [unified(first.get(name), second.get(name), name) for name in names]
     key = _KEYS.get(names[0]) or names[0].partition(".")[0]
     return Finding(
         kind="changed",
         path=path,
-        message=f"{path}: {listed} {verb} from the recording",
+        message=f"{path}: {differ(names)} from the recording",
         place=place.told(key) if place else "",
-        diff="\n".join(diffs),
+        diff="\n".join(unified(before, now, name) for name, (before, now) in parts.items()),
         order=_order(place),
     )
 
 
 def _order(place: Place | None) -> tuple[int, ...]:
     return place.order if place is not None else ()
-
-
-def _flat(asks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is asked, the parts of objects under names of their own."""
-    found: dict[str, Any] = {}
-    for name, value in asks.items():
-        if name in ("with", "approve", "params", "quality") and isinstance(value, dict):
-            found.update({f"{name}.{part}": item for part, item in value.items()})
-        else:
-            found[name] = value
-    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
-
-
-def _ordered(names: Mapping[str, Any]) -> list[str]:
-    known = list(_SAID)
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
-
-
-def unified(old: Any, new: Any, name: str) -> str:
-    """Return a unified diff of two values as people read them."""
-    before, after = list(_lines(old)), list(_lines(new))
-    found = difflib.unified_diff(before, after, f"{name} (recorded)", f"{name} (now)", lineterm="")
-    return "\n".join(found)
-
-
-def _lines(value: Any) -> Iterator[str]:
-    if value is None:
-        return
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-    yield from text.split("\n")

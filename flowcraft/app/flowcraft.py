@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from flowcraft.app.attending import Attendant
+from flowcraft.app.differences import RunDifference, differences
 from flowcraft.app.drawings import draw_run
 from flowcraft.app.forecasts import Forecasts
 from flowcraft.app.forks import Changes, Forks
-from flowcraft.app.recordings import export_run
+from flowcraft.app.recordings import export_run, opened
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
@@ -232,6 +233,15 @@ class FlowCraft:
         the file is there already, unless ``force`` is given, or cannot be written.
         """
         return export_run(self.database, self.workflows, self.engine.find(run), Path(path), force=force)
+
+    def diff(self, first: str | Path, second: str | Path) -> RunDifference:
+        """Return what differs between two runs: inputs, files, settings, outputs, and stage by stage what became of them.
+
+        Each is a run's id, the beginning of one, or the file of an export. Raises RunError where there is no such run,
+        StoreError for a file that is no export.
+        """
+        with opened(self.engine, first) as one, opened(self.engine, second) as two:
+            return differences(one, two)
 
     def _tell_of_dropped(self, watcher: Callable[..., None], error: BaseException) -> None:
         name = getattr(watcher, "__qualname__", type(watcher).__name__)

@@ -15,6 +15,7 @@ from typer.exceptions import Abort, TyperException
 
 from flowcraft.cli.approve import approve_run
 from flowcraft.cli.console import print_error
+from flowcraft.cli.diff import diff_runs
 from flowcraft.cli.exits import DONE, WRONG, guarded
 from flowcraft.cli.export import export_run
 from flowcraft.cli.fork import fork_run
@@ -54,6 +55,7 @@ def build() -> typer.Typer:
     models.command("spending")(show_spending)
     runs.command("logs")(show_logs)
     runs.command("export")(export_run)
+    runs.command("diff")(diff_runs)
     app.add_typer(models, name="models")
     app.add_typer(plugins, name="plugins")
     runs.command("approve")(approve_run)
