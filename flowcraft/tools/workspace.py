@@ -1,0 +1,270 @@
+"""Workspace: tools that read and change the files of one folder, and start programs in it, for models."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Final
+
+from flowcraft.plugin.tools import Tool
+from flowcraft.source.patterns import pattern_mistake
+from flowcraft.tools.folder import Folder, Opened, Refused, parts_of, read_at
+from flowcraft.tools.functions import function_tool
+from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shown
+from flowcraft.tools.programs import Programs
+
+SKIPPED: Final = frozenset(
+    {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"}
+    | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+)
+"""Folders that are neither listed nor searched."""
+
+MOST_LINES: Final = 2_000
+MOST_READ: Final = 60_000
+"""Characters of a file that are given at once."""
+
+MOST_NAMES: Final = 1_000
+MOST_FOUND: Final = 200
+MOST_SEARCHED: Final = 50_000_000
+"""Bytes that one search reads."""
+
+SEARCH_SECONDS: Final = 10.0
+COMMAND_SECONDS: Final = 120.0
+
+_LONGEST_LINE = 1_000
+_MOST_WALKED = 200_000
+
+
+class Workspace:
+    """The tools of one folder: what they read, write and start lies in it, or is refused and told to the model.
+
+    ``commands`` are the programs that may be started, by name or absolute path: none unless given. A program can do whatever
+    it can do (``git`` and ``python`` anything): name only those that you would let the model use. ``environment`` is
+    what they see besides PATH, a HOME of their own and what keeps them to themselves. ``dry`` writes and starts nothing;
+    the diffs are shown all the same. Raises ValueError for a folder or a program that is not there.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        commands: Iterable[str] = (),
+        dry: bool = False,
+        *,
+        environment: Mapping[str, str] | None = None,
+        command_seconds: float = COMMAND_SECONDS,
+    ) -> None:
+        self._folder = Folder(folder)
+        self._programs = Programs(self._folder, commands, environment)
+        self._seconds = command_seconds
+        self._diffs: list[str] = []
+        self.dry = dry
+
+    @property
+    def folder(self) -> str:
+        """The folder, links resolved."""
+        return str(self._folder.path)
+
+    @property
+    def diff(self) -> str:
+        """All changes so far, in order, as unified diffs; in a dry workspace those that were not made."""
+        return "".join(self._diffs)
+
+    def tools(self) -> Sequence[Tool]:
+        """Return the tools; ``run_command`` is among them where a program is allowed."""
+        reading: list[Callable[..., object]] = [self.read_file, self.list_files, self.search]
+        writing: list[Callable[..., object]] = [self.write_file, self.patch_file]
+        made = [function_tool(tool) for tool in reading] + [function_tool(tool, effect="write") for tool in writing]
+        if self._programs.names:
+            text = f"{self.run_command.__doc__}\n\nThe programs: {', '.join(sorted(self._programs.names))}."
+            made.append(function_tool(self.run_command, description=" ".join(text.split()), effect="external"))
+        return tuple(made)
+
+    def read_file(
+        self,
+        path: Annotated[str, "the path in the project, such as src/app.py"],
+        first: Annotated[int, "the first line to read, from 1"] = 1,
+        last: Annotated[int | None, "the last line to read; left out: to the end"] = None,
+    ) -> str:
+        """Read a text file of the project, or some lines of it."""
+        text = _text(self._folder.read(path), path)
+        lines = lines_of(text)
+        if first < 1 or (last is not None and last < first):
+            raise Refused("lines count from 1, and the last is not before the first")
+        chosen = lines[first - 1 : min(last or len(lines), first - 1 + MOST_LINES)]
+        if first > max(len(lines), 1):
+            raise Refused(f"{path!r} has {len(lines):,} lines")
+        given = "".join(chosen)[:MOST_READ]
+        if len(given) == len(text):
+            return text
+        whole = len(lines_of(given))
+        return f"{given}\n[lines {first:,} to {first - 1 + whole:,} of {len(lines):,}]"
+
+    def list_files(self, pattern: Annotated[str, "which files, such as **/*.py or src/*"] = "**") -> list[str]:
+        """List the files of the project whose path matches a pattern: * within a name, ** across folders."""
+        wanted = parts_of(pattern)
+        found: list[str] = []
+        for path, _, _ in self._walk():
+            if _matches(path.split("/"), wanted):
+                found.append(path)
+                if len(found) == MOST_NAMES:
+                    return [*found, f"[more than {MOST_NAMES:,} files; choose a narrower pattern]"]
+        return found
+
+    def search(
+        self,
+        text: Annotated[str, "what to look for, in each line"],
+        regex: Annotated[bool, "whether the text is a regular expression"] = False,
+        pattern: Annotated[str, "which files, such as **/*.py"] = "**",
+        ignore_case: bool = False,
+    ) -> list[str]:
+        """Search the files of the project; the result names path, line and what stands there."""
+        if not text or "\n" in text:
+            raise Refused("what to look for is part of one line")
+        expression = text if regex else re.escape(text)
+        if regex and (mistake := pattern_mistake(text)):
+            raise Refused(mistake)
+        looked = re.compile(expression, re.IGNORECASE if ignore_case else 0)
+        return self._found(looked, parts_of(pattern))
+
+    def write_file(
+        self, path: Annotated[str, "the path in the project"], content: Annotated[str, "the whole content of the file"]
+    ) -> str:
+        """Write a file of the project as a whole, new or in the place of what it held. Returns the diff."""
+        before = self._folder.find(path)
+        old = None if before is None else _text(before, path)
+        return self._change(path, before, old, content if old is None else _with_ends(content, line_end(old)))
+
+    def patch_file(
+        self,
+        path: Annotated[str, "the path in the project"],
+        old: Annotated[str, "the passage to replace, exactly as it stands in the file, where it stands once"] = "",
+        new: Annotated[str, "what to put in its place"] = "",
+        diff: Annotated[str, "instead of old and new: a unified diff of this file"] = "",
+    ) -> str:
+        """Change a part of a file: one passage for another, or by a unified diff. What does not fit is refused."""
+        if bool(old) == bool(diff):
+            raise Refused("give either 'old' and 'new', or 'diff'")
+        before = self._folder.read(path)
+        text = _text(before, path)
+        ends = line_end(text)
+        plain = text.replace("\r\n", "\n") if ends == "\r\n" else text
+        if ends == "\r\n":
+            old, new, diff = (part.replace("\r\n", "\n") for part in (old, new, diff))
+        after = patched(plain, diff) if diff else replaced(plain, old, new)
+        return self._change(path, before, text, _with_ends(after, ends))
+
+    async def run_command(
+        self, argv: Annotated[list[str], "the program and its arguments, each by itself"]
+    ) -> dict[str, object]:
+        """Start one of the allowed programs in the project folder, without a shell."""
+        if self.dry:
+            self._programs.checked(argv)
+            return {"dry": True, "note": "this is a dry run: the command was not started"}
+        try:
+            outcome = await self._programs.run(argv, self._seconds)
+        except TimeoutError:
+            raise Refused(f"the command took longer than {self._seconds:g} s and was ended") from None
+        told: dict[str, object] = {
+            "exit_code": outcome.code,
+            "stdout": outcome.out.decode("utf-8", "replace"),
+            "stderr": outcome.err.decode("utf-8", "replace"),
+        }
+        return {**told, "note": "it printed too much and was ended"} if outcome.overflow else told
+
+    def _change(self, path: str, before: Opened | None, old: str | None, new: str) -> str:
+        """Make a change, unless this is dry, and return it as a diff."""
+        data = _bytes(new)
+        if old == new:
+            return f"{path} is as it was: nothing was changed"
+        if not self.dry:
+            self._folder.write(path, data, before)
+        name = "/".join(parts_of(path))
+        self._diffs.append(shown(name, old, new, most=len(new) + len(old or "") + 1_000_000))
+        told = "this is a dry run: nothing was written. It would be:" if self.dry else f"{name} is written:"
+        return f"{told}\n{shown(name, old, new)}"
+
+    def _walk(self) -> Iterator[tuple[str, str, int]]:
+        """Yield path, name and open folder of each plain file, in order; links are not followed."""
+        walked = 0
+        with self._folder.opened() as root:
+            for place, folders, files, here in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+                folders[:] = sorted(name for name in folders if name.casefold() not in SKIPPED)
+                for name in sorted(files):
+                    walked += 1
+                    if walked > _MOST_WALKED:
+                        return
+                    path = os.path.normpath(os.path.join(place, name))
+                    if _shows(path):
+                        yield path, name, here
+
+    def _found(self, looked: re.Pattern[str], wanted: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        read, end = 0, time.monotonic() + SEARCH_SECONDS
+        for path, name, here in self._walk():
+            if not _matches(path.split("/"), wanted):
+                continue
+            try:
+                opened = read_at(here, name, path)
+                text = _text(opened, path)
+            except Refused:
+                continue  # a link, no text, or too large
+            read += len(opened.data)
+            for number, line in enumerate(text.split("\n"), 1):
+                if looked.search(line[:_LONGEST_LINE]):
+                    found.append(f"{path}:{number}: {line.strip()[:300]}")
+                if len(found) == MOST_FOUND or time.monotonic() > end:
+                    return [*found, "[there may be more; look for something narrower]"]
+            if read > MOST_SEARCHED:
+                return [*found, "[not all files were searched; choose a narrower pattern]"]
+        return found
+
+
+def _shows(path: str) -> bool:
+    """Say whether a file can be named: one that the other tools would refuse is not listed."""
+    try:
+        return bool(parts_of(path))
+    except Refused:
+        return False
+
+
+def _text(opened: Opened, path: str) -> str:
+    if b"\0" in opened.data:
+        raise Refused(f"{path!r} holds no text")
+    try:
+        return opened.data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{path!r} is no text in UTF-8") from None
+
+
+def _bytes(text: str) -> bytes:
+    if "\0" in text:
+        raise Refused("the content holds a NUL character")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused("the content holds half a character, which no file in UTF-8 can") from None
+
+
+def _with_ends(text: str, ends: str) -> str:
+    return text.replace("\r\n", "\n").replace("\n", ends) if ends != "\n" else text
+
+
+def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Say whether a path matches a pattern, both as names; time grows with their product alone."""
+
+    @functools.cache
+    def rest(name: int, part: int) -> bool:
+        if part == len(wanted):
+            return name == len(names)
+        if wanted[part] == "**":
+            return rest(name, part + 1) or (name < len(names) and rest(name + 1, part))
+        return name < len(names) and fnmatch.fnmatchcase(names[name], wanted[part]) and rest(name + 1, part + 1)
+
+    return rest(0, 0)
+
+
+__all__ = ["Refused", "Unfit", "Workspace"]
