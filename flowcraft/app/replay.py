@@ -10,21 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flowcraft.app.findings import Finding, Place, changed, locate, unified
+from flowcraft.app.ancestors import KEPT_AS as FORK_KEPT_AS
+from flowcraft.app.comparing import unified
+from flowcraft.app.findings import Finding, Place, changed, locate
 from flowcraft.app.recordings import recording_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.discovery import discover
-from flowcraft.engine import Job, Piece, StateChange, stage_of
+from flowcraft.engine import Before, Job, Piece, RunRow, StateChange, stage_of
+from flowcraft.engine.finale import PREFIX
 from flowcraft.engine.job import Stopped
-from flowcraft.engine.reuse import Wanted
-from flowcraft.errors import Rejected, StageFailed, StoreError
+from flowcraft.engine.reuse import SET_BY_HAND, Wanted
+from flowcraft.errors import Rejected, StageFailed, StoreError, WorkflowError
 from flowcraft.events import RunStarted
 from flowcraft.redaction import Redactor
 from flowcraft.settings import Settings
 from flowcraft.storage import Export, reopen
 from flowcraft.workflow import Workflow, bind_inputs, load_workflow, parse_inputs
 from flowcraft.workflow.check import environment_names
-from flowcraft.workflow.schema import Approve, Group, Uses
+from flowcraft.workflow.schema import Approve, Group, Input, Uses
 
 if TYPE_CHECKING:
     from flowcraft.app.flowcraft import FlowCraft
@@ -69,15 +72,37 @@ def open_recording(path: Path) -> Export:
 
 
 def recorded_inputs(file: str | Path, recording: str | Path | None, workflow: Workflow) -> dict[str, Any]:
-    """Return the inputs of a recording, as far as the file still takes them; none where there is no recording."""
+    """Return what a recorded run was given, as far as the file still takes it; nothing where there is no recording.
+
+    Where it took a default, today's counts.
+    """
     path = Path(recording) if recording is not None else recording_of(file)
     if not path.exists():
         return {}
     export = Export(path)
     try:
-        return {name: value for name, value in export.run.inputs.items() if name in workflow.inputs}
+        row = export.run
     finally:
         export.close()
+    taken = _defaults_taken(row)
+    return {
+        name: row.inputs[name]
+        for name, known in workflow.inputs.items()
+        if name in row.inputs and (known.required or name not in taken)
+    }
+
+
+def _defaults_taken(row: RunRow) -> Mapping[str, Input]:
+    """Return the inputs of which a run has the default, as its file had them."""
+    try:
+        workflow = load_workflow(row.snapshot["file"], files=row.snapshot["files"], bodies=discover().bodies())
+    except (WorkflowError, KeyError):
+        return {}  # kept in another form, or for another version of the language or of a plugin
+    return {
+        name: known
+        for name, known in workflow.inputs.items()
+        if not known.required and name in row.inputs and _text(row.inputs[name]) == _text(known.default)
+    }
 
 
 def parse_given(file: str | Path, pairs: Sequence[str], stdin: TextIO) -> dict[str, Any]:
@@ -96,6 +121,9 @@ async def replay(file: str | Path, recording: str | Path | None = None, inputs: 
     try:
         with tempfile.TemporaryDirectory(prefix="flowcraft-replay-") as folder:
             return await _Replay(file, export).carry(Path(folder), inputs or {})
+    except StoreError as error:
+        named = str(export.path) in str(error)
+        raise error if named else StoreError(f"{export.path} cannot be replayed: {error}") from None
     finally:
         export.close()
 
@@ -128,13 +156,14 @@ class _Replay:
             run=self.row.id,
             findings=tuple(sorted(found, key=lambda finding: finding.order)),
             pieces=len(seen.used),
-            state=change.state,
+            state=self.row.state if seen.cut else change.state,
             outputs=change.outputs,
         )
 
     def _settings(self, folder: Path) -> Settings:
         """Return the settings that the run was recorded with, over a database in ``folder``; they need no keys."""
-        if "settings" not in self.snapshot:
+        kept = [self.snapshot.get(name, {}) for name in ("files", FORK_KEPT_AS)]
+        if not all(isinstance(value, dict) for value in (self.snapshot.get("settings"), *kept)):
             raise StoreError(f"{self.export.path} was kept in another form; record the run again")
         settings = Settings.from_snapshot(self.snapshot["settings"], {})
         configured = self.snapshot.get("configured")
@@ -150,7 +179,19 @@ class _Replay:
             Finding(kind="inputs", path=name, message=f"the input '{name}' of the recording is gone", place=self.file)
             for name in gone
         ]
+        findings += [finding for finding in self._other_defaults(workflow) if finding.path not in given]
         return bind_inputs(workflow, {**recorded, **given}), findings
+
+    def _other_defaults(self, workflow: Workflow) -> Iterable[Finding]:
+        """Yield a finding for each input of which the recorded run took the default, and that has another one now."""
+        for name, old in _defaults_taken(self.row).items():
+            known = workflow.inputs.get(name)
+            if known is None or (not known.required and _text(known.default) == _text(old.default)):
+                continue
+            now = "has no default any more" if known.required else "has another default than in the recording"
+            diff = unified(old.default, known.default, f"inputs.{name}")
+            place = f"{known.position.file}:{known.position.line}:{known.position.column}"
+            yield Finding(kind="inputs", path=name, message=f"the input '{name}' {now}", place=place, diff=diff)
 
     def _stages(self, flow: FlowCraft) -> frozenset[str]:
         """Return the stages, by path, that the recorded file had, as far as the recording tells."""
@@ -173,10 +214,16 @@ class _Replay:
             folder=row.folder,
             date=str(self.snapshot.get("date", "")),
             reuse=seen,
+            before=self._given(),
             replays=True,
         )
         change, _ = await flow.engine.carry(job, start)
         return change
+
+    def _given(self) -> Before | None:
+        """Return the outputs that somebody set by hand where the recorded run is a fork; they are set again."""
+        told = self.snapshot.get(FORK_KEPT_AS) or {}
+        return Before(run=told["run"], given=told["set"], same_inputs=False) if told.get("set") else None
 
     def _end(self, change: StateChange, seen: Recorded) -> Iterable[Finding]:
         """Yield what is to be said of how the replay ended, where nothing before explains it."""
@@ -225,7 +272,7 @@ class Recorded:
             raise Stopped
         self.used.add(piece.path)
         if piece.state == "failed" and not self._goes_on(place, wanted.path):
-            error = str(json.loads(piece.result)["error"])
+            error = _told(piece, "error")
             asks = place is not None and isinstance(place.stage.body, Approve)
             raise (Rejected if asks else StageFailed)(error, stage=wanted.path)
         return piece
@@ -243,7 +290,7 @@ class Recorded:
 
     def _miss(self, wanted: Wanted, place: Place | None) -> None:
         path = wanted.path
-        if path.startswith("finally[") and self.findings:
+        if path.startswith(f"{PREFIX}[") and (self.findings or self.cut):
             return  # how the run ended differs, and what runs last tells of it
         piece = self._by_path.get(path)
         if piece is not None and piece.state != "skipped":
@@ -251,7 +298,7 @@ class Recorded:
             return
         failed = self._failed_around(path)
         if failed is not None:
-            raise StageFailed(str(json.loads(failed.result)["error"]), stage=failed.path)
+            raise StageFailed(_told(failed, "error"), stage=failed.path)
         if not self._ended and stage_of(path) in self._stages and piece is None:
             self.cut = True
             return
@@ -270,7 +317,7 @@ class Recorded:
 
     def _new(self, path: str, skipped: Piece | None) -> str:
         if skipped is not None:
-            return f"{path} is carried out; in the recording it was skipped: {json.loads(skipped.result)['reason']}"
+            return f"{path} is carried out; in the recording it was skipped: {_told(skipped, 'reason')}"
         stage = stage_of(path)
         if stage not in self._stages:
             return f"the stage '{stage}' is new: the recording has nothing of it"
@@ -304,7 +351,7 @@ class Recorded:
         for piece in self._by_path.values():
             last = piece.path.rpartition("/")[2]
             place = locate(self.workflow, piece.path)
-            if piece.path in self.used or not piece.asked or "~" in last or place is None:
+            if piece.path in self.used or not piece.asked or piece.origin == SET_BY_HAND or "~" in last or place is None:
                 continue
             if isinstance(place.stage.body, Group | Uses) or self._below_used(piece.path):
                 continue  # what lies in it says it; or it lies in what was taken as a whole
@@ -325,6 +372,14 @@ class Recorded:
     def _file(self) -> str:
         document = self.workflow.document
         return document.name if document is not None else self.workflow.path
+
+
+def _told(piece: Piece, name: str) -> str:
+    """Return what the result of a piece that gave nothing says; raise StoreError where it does not."""
+    told = json.loads(piece.result)
+    if not isinstance(told, dict) or name not in told:
+        raise StoreError(f"the database is damaged: the piece {piece.path} is {piece.state} and has no {name}")
+    return str(told[name])
 
 
 def _asked(text: str) -> Mapping[str, Any]:

@@ -193,11 +193,14 @@ def _version(path: Path) -> str:
             damage = connection.execute("PRAGMA quick_check(1)").fetchone()
             if damage != ("ok",):
                 raise StoreError(f"{path} is damaged: {damage[0] if damage else 'it cannot be checked'}; export the run again")
-            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
+            known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             version = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  a constant
-            row = connection.execute(version).fetchone() if known else None
+            row = connection.execute(version).fetchone() if VERSION_TABLE in known else None
     except sqlite3.Error as error:
         raise StoreError(f"{path} is damaged: {error}; export the run again") from None
     if row is None or not isinstance(row[0], str):
         raise StoreError(f"{path} is no export of a run: it is another program's database; {_HOW}")
+    missing = sorted({table.name for table in TABLES} - known)
+    if row[0] == HEAD and missing:
+        raise StoreError(f"{path} is damaged: it has no table {', '.join(missing)}; export the run again")
     return row[0]

@@ -8,8 +8,9 @@ import textwrap
 
 import pytest
 
-from flowcraft.app.replay import replay
+from flowcraft.app.replay import recorded_inputs, replay
 from flowcraft.errors import StoreError, WorkflowError
+from flowcraft.workflow import load_workflow
 
 pytestmark = pytest.mark.integration
 
@@ -304,6 +305,83 @@ async def test_an_input_that_is_gone_or_new_is_told(project):
     assert found.message == "the input 'strict' of the recording is gone"
 
 
+async def test_another_default_of_an_input_is_told_where_the_run_took_it(project):
+    await recorded(project, "inputs: {a: string = one, b: string = two}\nstages: {x: {prompt: X}}", "said", b="given")
+    change(project, "a: string = one, b: string = two", "a: string = three, b: string = four")
+
+    (found,) = (await replayed(project)).findings
+    given = await replayed(project, a="one")
+    change(project, "a: string = three", "a: string")
+    (none,) = (await replayed(project)).findings
+
+    assert (found.kind, found.path, found.place) == ("inputs", "a", f"{project.path}/flow.yaml:2:10")
+    assert found.message == "the input 'a' has another default than in the recording"
+    assert found.diff.splitlines()[-2:] == ["-one", "+three"]
+    assert given.same
+    assert none.message == "the input 'a' has no default any more"
+
+
+async def test_what_the_new_recording_is_given_leaves_defaults_to_the_file(project):
+    await recorded(project, "inputs: {a: string = one, b: string = two}\nstages: {x: {prompt: X}}", "said", b="given")
+    change(project, "a: string = one", "a: string = three")
+    file = project.path / "flow.yaml"
+
+    given = recorded_inputs(file, None, load_workflow(file))
+    change(project, "a: string = three", "a: string")
+
+    assert given == {"b": "given"}
+    assert recorded_inputs(file, None, load_workflow(file)) == {"a": "one", "b": "given"}
+
+
+@pytest.mark.parametrize("stage", ["each: ['x', 'y']\n    prompt: 'A ${{ item }}'", "prompt: A"])
+async def test_a_fork_is_replayed_with_what_it_took_over_and_what_was_set(project, stage):
+    workflow = (
+        f"stages:\n  a:\n    {stage}\n  b: {{cache: 1h, prompt: B}}\n  c: {{prompt: 'C ${{{{ a }}}} ${{{{ b }}}}'}}\n"
+        "outputs: {a: '${{ a }}', c: '${{ c }}', by: '${{ run.stages.b.model }}', told: '${{ run.stages.a.model }}'}\n"
+    )
+    first = await project.ask(workflow, "a", "b", "c", "d")
+    flow = project.open(llm={"default_model": "fake:one"}, providers={"fake": {}})
+    value = ["p", "q"] if "each" in stage else "set"
+    async with flow:
+        plain = await flow.fork(first.run)
+        forked = await flow.fork(first.run, outputs={"a": value})
+        for made in (plain, forked):
+            flow.export(made.run, project.path / f"{made.run}.sqlite")
+    (project.path / "flowcraft.db").unlink()
+
+    for made in (plain, forked):
+        found = await replay(project.path / "flow.yaml", project.path / f"{made.run}.sqlite")
+        assert found.same, found
+        assert json.dumps(found.outputs) == json.dumps(made.outputs)
+    assert forked.outputs["a"] == value
+
+
+async def test_a_run_that_waits_is_replayed_up_to_where_it_waits(project):
+    workflow = """
+    stages: {a: {prompt: A}, gate: {needs: [a], approve: "Good? ${{ a }}"}, b: {needs: [gate], prompt: B}}
+    finally: {last: {run: "steps:note", with: {word: "${{ run.state }}"}}}
+    """
+    await recorded(project, workflow, "said", expect="waiting")
+
+    found = await replayed(project)
+    change(project, "prompt: A", "prompt: AA")
+    other = await replayed(project)
+
+    assert (found.same, found.state, found.pieces) == (True, "waiting", 1), found
+    assert [finding.path for finding in other.findings] == ["a"]
+
+
+async def test_what_runs_last_is_not_told_where_the_budget_stopped_the_run(project):
+    workflow = """
+    budget: {calls: 1}
+    stages: {a: {prompt: A}, b: {prompt: "B ${{ a }}"}}
+    finally: {last: {run: "steps:note", with: {word: "${{ run.state }} ${{ run.error }}"}}}
+    """
+    await recorded(project, workflow, "said", expect="failed")
+
+    assert (await replayed(project)).same
+
+
 async def test_a_budget_that_is_spent_spends_nothing_again(project):
     await recorded(project, "budget: {calls: 1}\nstages: {a: {prompt: A}}", "said")
 
@@ -354,10 +432,35 @@ async def test_says_that_there_is_no_recording(project):
         await replay(project.path / "flow.yaml")
 
 
-async def test_a_damaged_recording_is_told(project):
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE pieces SET result = 'nonsense'", "cannot be replayed: the database is damaged: table pieces"),
+        ("UPDATE pieces SET result = '[]', state = 'failed'", "the piece a is failed and has no error"),
+        ("UPDATE documents SET snapshot = '{}'", "was kept in another form; record the run again"),
+        ("UPDATE documents SET snapshot = json_set(snapshot, '$.settings', json('[]'))", "was kept in another form"),
+        ("UPDATE documents SET snapshot = json_set(snapshot, '$.fork', 5)", "was kept in another form"),
+        ("UPDATE events SET data = '{'", "cannot be replayed: the database is damaged: table events"),
+        ("DROP TABLE pieces", "is damaged: it has no table pieces; export the run again"),
+        ("UPDATE flowcraft_version SET version_num = '9999'", "has schema '9999', this FlowCraft knows schemas up to"),
+    ],
+)
+async def test_a_damaged_recording_is_told(project, damage, told):
     await recorded(project, "stages: {a: {prompt: A}}", "said")
-    with sqlite3.connect(project.path / "flow.recorded.sqlite") as connection:
-        connection.execute("UPDATE pieces SET result = 'nonsense'")
+    path = project.path / "flow.recorded.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
 
-    with pytest.raises(StoreError, match="the database is damaged: table pieces"):
+    with pytest.raises(StoreError) as raised:
         await replay(project.path / "flow.yaml")
+
+    assert told in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+async def test_a_recording_of_another_version_of_the_language_is_replayed_with_todays_file(project):
+    await recorded(project, "inputs: {a: string = b}\nstages: {a: {prompt: '${{ inputs.a }}'}}", "said")
+    with sqlite3.connect(project.path / "flow.recorded.sqlite") as connection:
+        connection.execute("UPDATE documents SET snapshot = replace(snapshot, 'flowcraft: 1', 'flowcraft: 2')")
+
+    assert (await replayed(project)).same
