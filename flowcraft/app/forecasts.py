@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.storage import Database
 from flowcraft.storage.forecast import SqlForecasts, Usual
 from flowcraft.workflow import Prompt, Stage, Template, Workflow, bind_inputs
+from flowcraft.workflow.schema import Agent, Crew, agents_of, asks_models, with_model
 from flowcraft.workflow.sizes import known_value
 
 MENDED = Range(low=1, likely=1, high=2)
 """Calls for an answer with a type, which is asked for again where it does not fit."""
 TURNS = Range(low=1, likely=3, high=25)
 """Calls of a prompt with tools."""
+ITERATIONS = 25
+"""Calls of an agent for one task at most, where it does not say ``max_iter``."""
 JUDGED = Range(low=0, likely=2, high=2)
 """Calls that decide between two answers: one in each order, none where the answers are equal."""
 ESCALATED = Range(low=0, likely=0.3, high=1)
@@ -82,11 +85,11 @@ def _bound(workflow: Workflow, inputs: Mapping[str, Any] | None) -> dict[str, An
 
 
 def _asks_models(workflow: Workflow) -> bool:
-    return any(isinstance(stage.body, Prompt) for stage in workflow.every_stage)
+    return any(asks_models(stage.body) for stage in workflow.every_stage)
 
 
 def _answering(models: StageModels, stage: Stage, workflow: Workflow) -> Sequence[ModelInfo]:
-    cast = models.cast(stage, workflow.default_model) if isinstance(stage.body, Prompt) else None
+    cast = models.cast(stage, workflow.default_model) if asks_models(stage.body) else None
     return cast.answering if cast is not None else ()
 
 
@@ -104,13 +107,33 @@ class Players:
             named = known_value(stage.model, {"inputs": self.inputs} if self.inputs else {})
             stage = replace(stage, model=str(named) if named else None)
         asked: list[Part] = []
-        if isinstance(stage.body, Prompt):
+        if agents := agents_of(stage.body):
+            asked += self._of_agents(stage, workflow, agents)
+        elif isinstance(stage.body, Prompt):
             cast = self.models.cast(stage, workflow.default_model)
             asked += _parts(stage, stage.body, cast) if cast is not None else []
         if stage.judge is not None and stage.until is not None:
             own = self.models.scorers(stage, workflow.default_model) or [info for info, _, _ in asked[:1]]
             asked += [(info, ONCE, None) for info in own[:1]]
         return [self._ask(*part) for part in asked]
+
+    def _of_agents(self, stage: Stage, workflow: Workflow, agents: Sequence[Agent]) -> Iterator[Part]:
+        """Yield who is asked for each task of a stage: its agent's model; where a manager hands out, that one too."""
+        body = stage.body
+        tasks = [task.agent for task in body.tasks] if isinstance(body, Crew) else [agents[0].name]
+        known = {agent.name: agent for agent in agents}
+        lead = body.manager if isinstance(body, Crew) else None
+        if isinstance(body, Crew) and body.process == "hierarchical":
+            yield from self._turns(stage, workflow, lead if isinstance(lead, str) else lead.model if lead else None, lead)
+        for name in tasks:
+            agent = known.get(name) or agents[0]
+            yield from self._turns(stage, workflow, agent.model, agent)
+
+    def _turns(self, stage: Stage, workflow: Workflow, model: str | None, agent: Agent | str | None) -> Iterator[Part]:
+        cast = self.models.cast(stage if model is None else with_model(stage, model), workflow.default_model)
+        most = agent.max_iter if isinstance(agent, Agent) and agent.max_iter is not None else ITERATIONS
+        if cast is not None and cast.answering:
+            yield cast.answering[0], Range(low=1, likely=min(3, most), high=most), None
 
     def _ask(self, info: ModelInfo, calls: Range, waits: Range | None) -> Ask:
         usual = self.usual.get(info.id)

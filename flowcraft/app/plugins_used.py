@@ -13,14 +13,14 @@ from flowcraft.engine import Quality, RunRow
 from flowcraft.errors import WorkflowError
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
-from flowcraft.workflow import Prompt, Template, Workflow, plugin_tools
+from flowcraft.workflow import Template, Workflow, has_agents, plugin_tools
 from flowcraft.workflow.check import every_part
-from flowcraft.workflow.schema import Plugin
+from flowcraft.workflow.schema import Plugin, asks_models, models_of_agents
 
 KEPT_AS = "plugins"
 """Under which name of a run's snapshot it stands what its plugins were."""
 
-_SAID = {"body": "the stage body", "tool": "the tool", "provider": "the provider"}
+_SAID = {"body": "the stage body", "tool": "the tool", "provider": "the provider", "runner": "the agent runner"}
 
 
 def plugins_used(workflow: Workflow, models: StageModels, plugins: Plugins) -> list[dict[str, str]]:
@@ -30,6 +30,7 @@ def plugins_used(workflow: Workflow, models: StageModels, plugins: Plugins) -> l
         *(("body", key) for key in sorted(bodies)),
         *(("tool", name) for name in sorted(plugin_tools(workflow))),
         *(("provider", name) for name in sorted(_providers(workflow, models))),
+        *(("runner", name) for name in [models.manager.settings.agents.runner] if has_agents(workflow)),
     ]
     found = []
     for kind, name in wanted:
@@ -45,8 +46,9 @@ def _providers(workflow: Workflow, models: StageModels) -> set[str]:
     found: set[str] = set()
     for part in every_part(workflow):
         for stage in part.every_stage:
-            if isinstance(stage.body, Prompt) and not isinstance(stage.model, Template):
-                chain = models.written(stage.model, stage.name, part.default_model, Quality(strategy=stage.strategy))
+            named = [] if isinstance(stage.model, Template) or not asks_models(stage.body) else [stage.model]
+            for model in [*named, *models_of_agents(stage.body)]:
+                chain = models.written(model, stage.name, part.default_model, Quality(strategy=stage.strategy))
                 found.update(_types(chain, settings))
     return found
 

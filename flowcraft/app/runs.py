@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,9 +22,10 @@ from flowcraft.app.results import RunResult, result_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import ENDED, Answer, Engine, Job, NewRun, OnWait, ProcessRow, RunRow, SegmentStart, StateChange
-from flowcraft.errors import RunError, RunFenced, StoreError, WorkflowError
+from flowcraft.errors import PluginError, RunError, RunFenced, StoreError, WorkflowError
 from flowcraft.events import Said
 from flowcraft.manager import LLMManager
+from flowcraft.plugin.agents import AgentRunner
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
 from flowcraft.workflow import Workflow, bind_inputs, load_workflow, plugin_tools
@@ -78,6 +80,9 @@ class Runs:
         on_start: Callable[[str], None] | None,
     ) -> RunResult:
         """Store a new run and carry it out."""
+        runner = await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))
+        if runner is not None:
+            threading.Thread(target=_prepared, args=(runner,), name="flowcraft agents", daemon=True).start()
         start = await self.engine.begin(lambda given_up: self.engine.create(new))
         if on_start is not None:
             on_start(new.id)
@@ -95,18 +100,24 @@ class Runs:
             created=now,
             inputs=bound,
             snapshot={
-                "v": SNAPSHOT_VERSION,
-                "flowcraft": __version__,
-                "file": str(Path(workflow.folder, Path(workflow.path).name)),  # it may be resumed in another folder
-                "files": dict(workflow.files),
+                **self.kept_of(workflow, model, self.manager),
                 "settings": self.settings.snapshot(),
                 "configured": list(self.settings.configured_providers()),
-                PLUGINS_USED: plugins_used(workflow, StageModels(self.manager, model), self.plugins),
-                "model": model,
                 "answers": {name: answer.data() for name, answer in answers.items()},
                 "date": time.strftime("%Y-%m-%d", time.localtime(now)),
             },
         )
+
+    def kept_of(self, workflow: Workflow, model: str | None, manager: LLMManager) -> dict[str, Any]:
+        """Return what a new run keeps of the workflow that it starts with."""
+        return {
+            "v": SNAPSHOT_VERSION,
+            "flowcraft": __version__,
+            "file": str(Path(workflow.folder, Path(workflow.path).name)),  # it may be resumed in another folder
+            "files": dict(workflow.files),
+            PLUGINS_USED: plugins_used(workflow, StageModels(manager, model), self.plugins),
+            "model": model,
+        }
 
     def kept(self, row: RunRow) -> Workflow:
         """Return the workflow that a run started with; raise StoreError or WorkflowError where it cannot go on here."""
@@ -153,6 +164,7 @@ class Runs:
         await asyncio.to_thread(source, self.engine.store, row)
         raised = await asyncio.to_thread(raised_budget, budget or {}, workflow, row, self.engine.store)
         manager = self.manager_of(row.snapshot["settings"])
+        await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))  # before anything begins
         start = await self._taken_over(row, on_wait)
         changes, notes = self._news(start.run)
         if budget:
@@ -239,6 +251,15 @@ class Runs:
         self.managers.append(manager)
         return manager
 
+    def _runner(self, workflow: Workflow, manager: LLMManager, cancels: bool) -> AgentRunner | None:
+        """Return who carries agents out; a run that is ended goes without where there is nobody any more."""
+        try:
+            return self.workflows.runner_of(workflow, manager.settings)
+        except PluginError:
+            if not cancels:
+                raise
+            return None
+
     async def _carry(
         self,
         workflow: Workflow,
@@ -259,7 +280,7 @@ class Runs:
             models=StageModels(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
             tools=self.plugins.tools(function_tool) if any(plugin_tools(workflow)) else {},
-            runner=await asyncio.to_thread(self.workflows.runner_of, workflow, manager.settings),
+            runner=await asyncio.to_thread(self._runner, workflow, manager, cancels),
             redactor=self.workflows.redactor(workflow),
             env=self.workflows.environment(workflow),
             folder=row.folder,
@@ -275,6 +296,14 @@ def works_in_folder(workflow: Workflow) -> bool:
     """Say whether something of a workflow is carried out in the folder where its run was started: a command, an MCP server."""
     parts = list(every_part(workflow))
     return any(part.servers or any(isinstance(stage.body, Shell) for stage in part.every_stage) for part in parts)
+
+
+def _prepared(runner: AgentRunner) -> None:
+    """Load what a runner needs while other stages run; what goes wrong is told where its stage runs."""
+    try:
+        runner.prepare()
+    except Exception:  # noqa: BLE001 - border: a plugin's; its stage loads it again, and fails with the reason
+        return
 
 
 def _unheard(process: ProcessRow) -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowcraft.engine import Case, Quality
+from flowcraft.engine.crews import AGENTS
 from flowcraft.llm import Chain
 from flowcraft.llm.casting import Casting
 from flowcraft.llm.scoring import score_request
 from flowcraft.manager import LLMManager, Options
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.workflow import Prompt, Stage, Template
+from flowcraft.workflow.schema import agents_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class StageModels:
 
 def quality_of(stage: Stage) -> Quality:
     """Return how good an answer a stage wants, its judge's rubric left out."""
+    if agents_of(stage.body):
+        return AGENTS
     judge = stage.judge.model if stage.judge is not None else None
     tools = isinstance(stage.body, Prompt) and bool(stage.body.tools)
     return Quality(strategy=stage.strategy, judge=judge, confidence=stage.confidence, tools=tools)

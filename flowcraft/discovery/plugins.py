@@ -176,7 +176,7 @@ class Plugins:
         return found
 
     def owner(self, kind: str, name: str, made: Callable[[Callable[..., Any]], Tool]) -> PluginState | None:
-        """Return the plugin that offers the body, tool or provider (``kind``) of this name; None where nobody installed does.
+        """Return the plugin that offers the body, tool, runner or provider (``kind``) of this name; None where nobody does.
 
         Of a provider that its metadata names nothing is imported; ``made`` makes a tool of a function.
         """
@@ -188,7 +188,8 @@ class Plugins:
             offering = [plugin for plugin in self._plugins if name in plugin.offers]
             found = next(iter([*usable, *offering, *told]), None)
         else:
-            offered = self._bodies() if kind == "body" else self._tools(made)
+            offered: Mapping[str, tuple[Any, Plugin]]
+            offered = self._bodies() if kind == "body" else self._runners() if kind == "runner" else self._tools(made)
             found = offered[name][1] if name in offered else None
         return found.public() if found is not None else None
 
@@ -214,8 +215,10 @@ class Plugins:
 
     def agent_runners(self) -> dict[str, AgentRunner]:
         """Return the agent runners by their names. Of two with one name the first stays, and the other's plugin says so."""
-        found: dict[str, AgentRunner] = {}
-        owners: dict[str, Plugin] = {}
+        return {name: runner for name, (runner, _) in self._runners().items()}
+
+    def _runners(self) -> dict[str, tuple[AgentRunner, Plugin]]:
+        found: dict[str, tuple[AgentRunner, Plugin]] = {}
         self._load_group(OTHERS)
         for plugin in _once_each(self._plugins):
             for offered in self._call(plugin, "flowcraft_agent_runners", (str, type)):
@@ -223,9 +226,9 @@ class Plugins:
                 if outcome.error:
                     plugin.note(f"agent runner {offered!r} cannot be used: {outcome.error}")
                 elif (runner := outcome.value).name in found:
-                    plugin.note(f"agent runner {runner.name!r} is offered by {owners[runner.name].source} already")
+                    plugin.note(f"agent runner {runner.name!r} is offered by {found[runner.name][1].source} already")
                 else:
-                    found[runner.name], owners[runner.name] = runner, plugin
+                    found[runner.name] = (runner, plugin)
         return found
 
     def commands(self) -> list[Command]:

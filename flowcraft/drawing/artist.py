@@ -11,7 +11,7 @@ from flowcraft.drawing.drawing import INPUTS, OUTPUTS, Block, Box, Drawing, Line
 from flowcraft.drawing.words import limit, one_line
 from flowcraft.workflow import Input, Prompt, Stage, Template, Workflow
 from flowcraft.workflow.expressions import Expression
-from flowcraft.workflow.schema import Group, Uses
+from flowcraft.workflow.schema import Crew, Group, Uses, agents_of
 
 MOST_BOXES = 5_000
 """Parts are unfolded no further: workflows that use each other many times would fill any sheet."""
@@ -184,6 +184,8 @@ def names_in(value: Any) -> set[str]:
 def _what(stage: Stage) -> str:
     """Return the beginning of what a stage does, in the words of the file."""
     body = stage.body
+    if isinstance(body, Crew):
+        return one_line("; ".join(task.description.source for task in body.tasks), _LONGEST_WHAT)
     for name in ("target", "command", "path", "question", stage.key):
         written = getattr(body, name, None)
         if isinstance(written, Template):
@@ -223,6 +225,11 @@ def _quality(stage: Stage) -> Iterator[str]:
         yield "judge" + (f" {stage.judge.model}" if stage.judge.model else "")
     if stage.confidence is not None:
         yield f"confidence {stage.confidence:g}"
+    if agents := agents_of(stage.body):
+        yield f"agent{'s' * (len(agents) != 1)} " + ", ".join(agent.name for agent in agents)
+    if isinstance(stage.body, Crew) and stage.body.process == "hierarchical":
+        lead = stage.body.manager
+        yield f"led by {getattr(lead, 'name', lead) or 'a manager'}"
     if isinstance(stage.body, Prompt) and stage.body.tools:
         yield "tools " + ", ".join(tool.written for tool in stage.body.tools)
     choices = getattr(stage.body, "choices", None)

@@ -12,7 +12,7 @@ from flowcraft.engine.ranges import NOTHING, ONCE, Range, longest, spread, total
 from flowcraft.llm.tokens import text_tokens
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.workflow.expressions import Expression, ExpressionError, Name
-from flowcraft.workflow.schema import Group, Prompt, Stage, Uses, Workflow
+from flowcraft.workflow.schema import Crew, Group, Prompt, Stage, Uses, Workflow, agents_of, asks_models
 from flowcraft.workflow.sizes import elements, is_known, known_tokens, known_value, knows
 from flowcraft.workflow.template import Template, render_value
 
@@ -268,7 +268,7 @@ class _Teller:
 
     def _body(self, frame: _Frame, stage: Stage, path: str, past: Past | None) -> Range:
         """Take in one stage's body; return the seconds of one try."""
-        asks = self._asks(stage, frame.workflow) if isinstance(stage.body, Prompt) or stage.judge is not None else ()
+        asks = self._asks(stage, frame.workflow) if asks_models(stage.body) or stage.judge is not None else ()
         if past is not None and past.seconds and (past.calls or not asks):
             return self._as_before(frame, stage, path, past, asks)
         if not asks:
@@ -314,6 +314,10 @@ class _Teller:
             "prompt measured; answers as those of the models so far" if all(known) else "prompt measured; answers by default"
         )
         self._assume(f"{path}: no history: {_tokens(sent)} tokens in for a call (measured from the prompt)")
+        if agents_of(stage.body):
+            self._assume(
+                f"{path}: no history of its agents: {calls.low:g} to {calls.high:g} calls (1 to max_iter a task, default)"
+            )
         if not all(known):
             self._assume(f"{path}: no history of its model: {_tokens(OUTPUT)} tokens out, {_seconds(SECONDS)} a call (default)")
         times = frame.times
@@ -401,6 +405,9 @@ def _at_once(element: Range, count: Range, width: int) -> Range:
 def _sent(stage: Stage, scope: Scope) -> Range:
     """Return about how many tokens a call of a stage's prompt has."""
     body = stage.body
+    if isinstance(body, Crew):
+        texts = [text for task in body.tasks for text in (task.description, task.expected_output) if text is not None]
+        return Range.exactly(sum(text_tokens(text.source) for text in texts) / max(len(body.tasks), 1)) + INSERTED
     if not isinstance(body, Prompt):
         return INSERTED
     known = known_tokens(stage, body, scope, text_tokens) + 8

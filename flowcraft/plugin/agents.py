@@ -17,8 +17,8 @@ class Agent:
     """An agent as a workflow file describes it, its texts rendered and its tools found.
 
     ``name`` is its key in the file. ``model`` is a tier, an alias or a model; None: the stage's own. ``allowed`` names the
-    tools that may write though something untrusted was read. ``options`` are further words that the runner understands
-    (templates of its prompts, ...).
+    tools, its own and those of its tasks, that may write though something untrusted was read. ``options`` are the words of
+    ``agent_words`` that the file says. The ``call`` of its tools, and of a task's, is to be awaited, whatever the function is.
     """
 
     name: str
@@ -65,14 +65,13 @@ class AgentCrew:
 class AgentRunner(Protocol):
     """Carries crews out. ``name`` is how settings choose it (``agents.runner``).
 
-    ``agent_words`` and ``task_words`` are the further words of an agent and of a task that it understands, ``refused`` says
-    of words of its framework that a stage must not use what to write instead.
+    ``agent_words`` and ``task_words`` are those of the words ``verbose system_template prompt_template response_template`` of
+    agents, and ``markdown`` of tasks, that it understands; ``flowcraft validate`` warns of the others.
     """
 
     name: ClassVar[str]
     agent_words: ClassVar[frozenset[str]]
     task_words: ClassVar[frozenset[str]]
-    refused: ClassVar[Mapping[str, str]]
 
     def missing(self) -> str:
         """Return what must be installed first, with the command; nothing where all is there. Imports nothing heavy."""

@@ -61,7 +61,7 @@ def flowcraft_stage_bodies() -> Sequence[str | type[StageBody]]:
 
 @hookspec
 def flowcraft_agent_runners() -> Sequence[str | type[AgentRunner]]:
-    """Return agent runners, as classes or paths ``module:Class``; each is made once, without arguments."""
+    """Return agent runners, as classes or paths ``module:Class``, which are made without arguments."""
     return ()
 
 

@@ -126,6 +126,21 @@ class _Check:
         if first is not None and why:
             key = "crew" if isinstance(first.body, Crew) else "agent"
             yield self.document.problem((*first.at, key), why, key=True, warning=not self.facts.starting)
+        for stage in self.workflow.every_stage:
+            yield from self._words(stage)
+
+    def _words(self, stage: Stage) -> Iterator[Problem]:
+        """Warn of words that the runner of these settings does not understand."""
+        tasks = stage.body.tasks if isinstance(stage.body, Crew) else ()
+        used = [("agent_words", agent.spot, agent.options) for agent in agents_of(stage.body)]
+        used += [("task_words", task.spot, task.options) for task in tasks]
+        runner = self.facts.runner()[0] if any(options for _, _, options in used) else None
+        for words, spot, options in used if runner is not None else ():
+            for name in options:
+                if name not in getattr(runner, words, ()):
+                    document = spot.document or self.document
+                    message = f"the agent runner '{getattr(runner, 'name', '')}' does nothing with '{name}'"
+                    yield document.problem((*spot.at, name), message, key=True, warning=True)
 
     def _stage(self, stage: Stage) -> Iterator[Problem]:
         for spot, tools in tool_lists(stage):

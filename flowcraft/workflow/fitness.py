@@ -11,7 +11,16 @@ from flowcraft.source import Document, listed, plain_document
 from flowcraft.workflow.attachments import CAPABILITIES
 from flowcraft.workflow.facts import Cast, Facts
 from flowcraft.workflow.reading import Path
-from flowcraft.workflow.schema import Prompt, Stage, Workflow
+from flowcraft.workflow.schema import (
+    Crew,
+    Prompt,
+    Stage,
+    Workflow,
+    agents_of,
+    asks_models,
+    models_of_agents,
+    with_model,
+)
 from flowcraft.workflow.sizes import known_tokens
 
 NEEDED_BY_PARAMS: Mapping[str, str] = {
@@ -48,7 +57,10 @@ class Fitness:
             return
         if wanted := _wanted(stage):
             yield from self._capable(stage, cast, wanted)
-        if isinstance(stage.body, Prompt):
+        if agents_of(stage.body):
+            yield from self._agents(stage, cast)
+            yield from self._judge(stage, cast)
+        elif isinstance(stage.body, Prompt):
             yield from self._attachments(stage, stage.body, cast)
             yield from self._room(stage, stage.body, cast)
             yield from self._judge(stage, cast)
@@ -63,6 +75,22 @@ class Fitness:
             lacks = frozenset().union(*without.values())
             message = f"{listed(without)} cannot do what stage '{stage.name}' needs ({listed(sorted(lacks))})"
             yield self._problem(stage.at, f"{message}{_becomes(cast, without, lacks)}", key=True, warning=True)
+
+    def _agents(self, stage: Stage, own: Cast) -> Iterator[Problem]:
+        """Warn of agents that have tools on models that can call none: these are told of them in text, or fail."""
+        tasks = stage.body.tasks if isinstance(stage.body, Crew) else ()
+        for agent in agents_of(stage.body):
+            tooled = agent.tools or (isinstance(stage.body, Prompt) and stage.body.tools)
+            if not tooled and not any(task.tools for task in tasks if task.agent in ("", agent.name)):
+                continue
+            cast = own if agent.model is None else self.facts.cast(with_model(stage, agent.model), self.workflow.default_model)
+            answering = _who_answers(cast) if cast is not None else ()
+            without = [info.id for info in answering if info.capabilities.lacks(frozenset({"tools"}))]
+            if without:
+                message = f"{listed(without)} cannot call tools, and the agent '{agent.name}' has some"
+                hint = "name another model; without such calls, tools are described in text where the runner can do that"
+                document = agent.spot.document or self.document
+                yield document.problem(agent.spot.at, message, hint, key=True, warning=True)
 
     def _attachments(self, stage: Stage, body: Prompt, cast: Cast) -> Iterator[Problem]:
         for attachment in body.attach:
@@ -110,10 +138,12 @@ class Fitness:
 
     def unpriced(self, stages: Iterable[Stage]) -> Iterator[str]:
         """Yield the models that stages may ask and whose price nobody knows."""
+        default = self.workflow.default_model
         for stage in stages:
-            cast = self.facts.cast(stage, self.workflow.default_model) if isinstance(stage.body, Prompt) else None
-            scorers = self.facts.scorers(stage, self.workflow.default_model) if stage.judge and stage.until else ()
-            asked = (*cast.answering, *cast.instead, *cast.judging, *scorers) if cast is not None else scorers
+            asked = list(self.facts.scorers(stage, default) if stage.judge and stage.until else ())
+            for one in [stage, *(with_model(stage, name) for name in models_of_agents(stage.body))]:
+                cast = self.facts.cast(one, default) if asks_models(stage.body) else None
+                asked += (*cast.answering, *cast.instead, *cast.judging) if cast is not None else ()
             yield from (info.id for info in asked if info.price is None and not info.offline)
 
     def _elsewhere(self, cast: Cast) -> bool:
@@ -138,7 +168,7 @@ def _wanted(stage: Stage) -> frozenset[str]:
     wanted = {NEEDED_BY_PARAMS[name] for name in stage.params if name in NEEDED_BY_PARAMS}
     if isinstance(stage.body, Prompt) and stage.body.system is not None:
         wanted.add("system")
-    if isinstance(stage.body, Prompt) and stage.body.tools:
+    if isinstance(stage.body, Prompt) and stage.body.tools and stage.body.agent is None:
         wanted.add("tools")
     return frozenset(wanted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flowcraft.errors import Problem
@@ -295,6 +295,19 @@ def agents_of(body: Body) -> tuple[Agent, ...]:
     if isinstance(body, Crew):
         return body.everybody
     return (body.agent,) if isinstance(body, Prompt) and body.agent is not None else ()
+
+
+def models_of_agents(body: Body) -> tuple[str, ...]:
+    """Return the models that the agents of a body name besides the stage's own, each once."""
+    named = [agent.model for agent in agents_of(body)]
+    if isinstance(body, Crew) and isinstance(body.manager, str):
+        named.append(body.manager)
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def with_model(stage: Stage, model: str) -> Stage:
+    """Return a stage as if this were its model: as its agents ask that name it."""
+    return replace(stage, model=model)
 
 
 def tool_lists(stage: Stage) -> Iterator[tuple[Spot, tuple[ToolName, ...]]]:
