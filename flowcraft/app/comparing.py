@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -38,6 +39,9 @@ _EXACT = 4_000_000
 """Elements times elements up to which those that many are alike are aligned too."""
 _LONG = 60
 """Characters from which on a text is told as a diff of its lines."""
+_LONGEST = 1000
+"""Characters up to which a line is shown as one."""
+_PART = re.compile(r".{0,298}?[.!?;](?:\s+|$)|.{1,300}(?:\s+|$)|.{1,300}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +177,9 @@ def _by_places(before: Sequence[str], after: Sequence[str], first: str, second: 
 
 
 def _lines(value: Any) -> Iterator[str]:
+    """Yield what is compared and shown: lines; of a line that nobody reads as a whole its sentences, or some words at once."""
     if value is None:
         return
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-    yield from text.split("\n")
+    for line in text.split("\n"):
+        yield from _PART.findall(line) if len(line) > _LONGEST else (line,)

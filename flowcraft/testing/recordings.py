@@ -5,6 +5,7 @@ Every ``STEM.recorded.sqlite`` that pytest comes by is a test: the workflow besi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,26 @@ def replay_fixture() -> Callable[..., Replayed]:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take every recording as a test."""
-    return RecordingFile.from_parent(parent, path=file_path) if file_path.name.endswith(SUFFIX) else None
+    """Take every recording as a test; another program's file that happens to be called alike is left alone."""
+    ours = file_path.name.endswith(SUFFIX) and (_workflow_of(file_path) is not None or _is_recording(file_path))
+    return RecordingFile.from_parent(parent, path=file_path) if ours else None
+
+
+def _workflow_of(recording: Path) -> Path | None:
+    """Return the workflow file beside a recording."""
+    stem = recording.name.removesuffix(SUFFIX)
+    return next((path for suffix in _WORKFLOWS if (path := recording.with_name(stem + suffix)).exists()), None)
+
+
+def _is_recording(path: Path) -> bool:
+    """Say whether a file without a workflow beside it is a database of FlowCraft."""
+    import sqlite3
+
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'flowcraft_version'").fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 class RecordingFile(pytest.File):
@@ -66,15 +85,11 @@ class RecordingItem(pytest.Item):
 
     def runtest(self) -> None:
         """Replay it."""
-        replay(self._workflow, self.path)
-
-    @property
-    def _workflow(self) -> Path:
-        stem = self.path.name.removesuffix(SUFFIX)
-        found = [path for suffix in _WORKFLOWS if (path := self.path.with_name(stem + suffix)).exists()]
-        if not found:
+        workflow = _workflow_of(self.path)
+        if workflow is None:
+            stem = self.path.name.removesuffix(SUFFIX)
             raise Differs(f"there is no workflow {stem}.yaml beside {self.path.name}")
-        return found[0]
+        replay(workflow, self.path)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what differs, or what is wrong with a file, without a traceback."""

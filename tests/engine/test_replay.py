@@ -423,6 +423,21 @@ async def test_a_prompt_that_is_too_long_to_keep_is_compared_as_a_whole(project)
     assert other.findings[0].message == "a asks for something else, in a part that the recording does not show"
 
 
+async def test_of_a_long_line_only_the_part_that_differs_is_shown(project):
+    text = "".join(f"Sentence {number} of many. " for number in range(9000))
+    long = "inputs: {text: string}\nstages: {a: {prompt: 'Read: ${{ inputs.text }}'}}"
+    await recorded(project, long, "said", text=text)
+
+    begins = (await replayed(project, text=text.replace("Sentence 7 of", "Sentence seven of"))).findings[0]
+    ends = (await replayed(project, text=f"{text}And so on. ")).findings[0]
+
+    assert begins.message == "a: the prompt differs from the recording"
+    assert "-Sentence 7 of many. \n+Sentence seven of many. \n Sentence 8 of many. " in begins.diff
+    assert "+And so on. " in ends.diff.splitlines()
+    assert len(begins.diff) < 2000
+    assert len(ends.diff) < 2000
+
+
 async def test_says_that_there_is_no_recording(project):
     project.write("flow.yaml", "flowcraft: 1\nstages: {a: {prompt: A}}\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -89,6 +90,19 @@ def test_a_damaged_recording_is_told(user):
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*is no export of a run: it is no SQLite file*"])
+
+
+@pytest.mark.parametrize("options", [("--import-mode=importlib", "--doctest-modules"), ("-n", "2"), ("-k", "own or replay")])
+def test_a_foreign_file_of_that_name_is_left_alone_however_pytest_is_called(user, options):
+    (user.path / "tape.recorded.sqlite").write_text("another program's")
+    with sqlite3.connect(user.path / "video.recorded.sqlite") as connection:
+        connection.execute("CREATE TABLE frames (number)")
+    user.mkdir("folder.recorded.sqlite")
+    user.makepyfile(own="def f():\n    '>>> f()\\n1'\n    return 1\n", test_own="def test_own(): pass")
+
+    result = run(user, *options)
+
+    result.assert_outcomes(passed=2 + ("--doctest-modules" in options))
 
 
 def test_a_test_of_ones_own_calls_it_or_takes_the_fixture(user):
