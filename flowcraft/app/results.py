@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowcraft.engine import FINALLY, Approval, AttemptRow, Spent, StageReport, StateChange, is_judge, stage_of
+from flowcraft.engine import FINALLY, Approval, AttemptRow, RunRow, Spent, StageReport, StateChange, is_judge, stage_of
 from flowcraft.engine.ports import RunStore
 
 
@@ -56,6 +56,12 @@ def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[s
         error=change.error,
         waits=store.approvals(run, state="open") if change.state == "waiting" else (),
     )
+
+
+def standing(store: RunStore, row: RunRow) -> RunResult:
+    """Return how a run stands that is carried out elsewhere, or was."""
+    change = StateChange(state=row.state, outputs=row.outputs, error=row.error, seconds=row.seconds, offline=row.offline)
+    return result_of(store, row.id, change, {})
 
 
 def _told(report: StageReport) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +11,11 @@ from flowcraft.cli.asking import ask_people, document, on_terminal, show_how, sh
 from flowcraft.cli.console import print_json, stderr, stdout
 from flowcraft.cli.exits import WAITING, WRONG
 from flowcraft.cli.options import Answers, AsJson, RunId, SettingsPath, open_flowcraft
-from flowcraft.cli.run import Watching, finish
+from flowcraft.cli.run import finish, going_on
+from flowcraft.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from flowcraft.app import FlowCraft, RunResult
+    from flowcraft.app import FlowCraft
     from flowcraft.engine import RunRow
 
 
@@ -37,6 +37,8 @@ def approve_run(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     from flowcraft.app.approvals import parse_answers
     from flowcraft.engine import Answer
 
+    if choice is None and (comment or values or by):
+        raise WorkflowError("--comment, --set and --by say more of a choice, and there is none: add --choice CHOICE")
     flow = open_flowcraft(settings)
     approvals = flow.runs.approvals
     row = flow.engine.find(run)
@@ -46,9 +48,15 @@ def approve_run(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
         given = Answer(choice=choice, comment=comment, by=by)
         done = approvals.answer(row.id, gate, given, texts=values or ())
         _tell(f"{done.gate}: {done.choice}, by {done.by}", as_json)
-    elif not answers and not _asked(flow, row, gate, as_json):
-        return
-    _go_on(flow, flow.engine.find(row.id), as_json, no_resume, settings)
+    asks = choice is not None or bool(answers) or _asked(flow, row, gate, as_json)
+    row = flow.engine.find(row.id)
+    carried = flow.engine.is_carried(row)
+    if not no_resume and not carried:
+        finish(flow, going_on(flow, row.id), as_json, lambda: open_flowcraft(settings), asks=asks)
+    other = "the process that carries the run out goes on with it"
+    _tell(other if carried else f"go on with: flowcraft runs resume {row.id}", as_json)
+    if as_json:
+        print_json([document(one) for one in flow.engine.store.approvals(row.id)])
 
 
 def _tell(message: str, as_json: bool) -> None:
@@ -57,7 +65,7 @@ def _tell(message: str, as_json: bool) -> None:
 
 
 def _asked(flow: FlowCraft, row: RunRow, gate: str | None, as_json: bool) -> bool:
-    """Ask on a terminal, else show what is asked and leave; return whether something was answered."""
+    """Ask on a terminal, else show what is asked; leave where nothing is answered, return whether more may be asked."""
     waits = wanted(flow, row.id, gate)
     if as_json:
         print_json([document(one) for one in waits])
@@ -67,26 +75,10 @@ def _asked(flow: FlowCraft, row: RunRow, gate: str | None, as_json: bool) -> boo
         stdout().print(f"{named} waits for no answer; the run is {row.state}")
         raise typer.Exit(WRONG if gate else 0)
     if on_terminal():
-        if ask_people(flow, row.id, stderr(), gate):
-            return True
+        talk = ask_people(flow, row.id, stderr(), gate)
+        if talk.news:
+            return not talk.left
         show_how(row.id, stderr())
     else:
         show_waiting(stdout(), waits)
     raise typer.Exit(WAITING)
-
-
-def _go_on(flow: FlowCraft, row: RunRow, as_json: bool, no_resume: bool, settings: Path | None) -> None:
-    """Go on with the run here, unless that is not wanted or somebody else does."""
-    carried = flow.engine.is_carried(row)
-    if no_resume or carried:
-        other = "the process that carries the run out goes on with it"
-        _tell(other if carried else f"go on with: flowcraft runs resume {row.id}", as_json)
-        if as_json:
-            print_json([document(one) for one in flow.engine.store.approvals(row.id)])
-        return
-
-    async def carry(watching: Watching) -> RunResult:
-        async with flow:
-            return await flow.resume(row.id, on_start=watching.started)
-
-    finish(flow, carry, as_json, lambda: open_flowcraft(settings))

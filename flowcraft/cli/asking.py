@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -85,18 +86,25 @@ def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in visible(text).split("\n"))
 
 
-def ask_people(flow: FlowCraft, run: str, console: Console, gate: str | None = None) -> bool:
-    """Ask who sits at the terminal for what a run waits for, or for one gate; return whether something was answered.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """What came of asking: whether there is an answer, from here or from somebody faster, and whether they went away."""
 
-    The run is left waiting where they go away.
-    """
-    answered = False
+    news: bool
+    left: bool
+
+
+def ask_people(flow: FlowCraft, run: str, console: Console, gate: str | None = None) -> Talk:
+    """Ask who sits at the terminal for what a run waits for, or for one gate; what is left open goes on waiting."""
+    news = False
     try:
         for asked in wanted(flow, run, gate):
-            answered |= _ask(flow, asked, console)
+            _ask(flow, asked, console)
+            news = True
     except (Left, KeyboardInterrupt):
         console.print()
-    return answered
+        return Talk(news=news, left=True)
+    return Talk(news=news, left=False)
 
 
 def wanted(flow: FlowCraft, run: str, gate: str | None) -> list[Approval]:
@@ -114,7 +122,7 @@ def show_how(run: str, console: Console) -> None:
     console.print(Text(f"run {run} goes on waiting; answer it: flowcraft runs approve {run}", style="yellow"))
 
 
-def _ask(flow: FlowCraft, asked: Approval, console: Console) -> bool:
+def _ask(flow: FlowCraft, asked: Approval, console: Console) -> None:
     from flowcraft.engine import Answer
     from flowcraft.errors import RunError
 
@@ -129,8 +137,6 @@ def _ask(flow: FlowCraft, asked: Approval, console: Console) -> bool:
         flow.runs.approvals.answer(asked.run, asked.path, Answer(choice=choice, comment=comment, values=values))
     except RunError as error:  # somebody else was faster, or the time is over
         console.print(Text(str(error), style="red"))
-        return False
-    return True
 
 
 def _choice(choices: Mapping[str, str], console: Console) -> str:

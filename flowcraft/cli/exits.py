@@ -13,8 +13,8 @@ from flowcraft.errors import FlowCraftError, SettingsError, WorkflowError
 
 DONE, FAILED, WRONG, WAITING, OFFLINE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-STATES = {"done": DONE, "waiting": WAITING, "interrupted": INTERRUPTED}
-"""Exit code by the state in which a run ended; every other state is FAILED."""
+STATES = {"done": DONE, "running": DONE, "waiting": WAITING, "interrupted": INTERRUPTED}
+"""Exit code by the state in which a run ended, or goes on in another process; every other state is FAILED."""
 
 
 def code_of(error: BaseException) -> int:

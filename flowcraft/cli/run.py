@@ -84,19 +84,27 @@ Ended = Callable[["FlowCraft", "RunResult"], None]
 
 
 def finish(
-    flow: FlowCraft, carry: Carry, as_json: bool, reopen: Callable[[], FlowCraft], ended: Ended | None = None
+    flow: FlowCraft,
+    carry: Carry,
+    as_json: bool,
+    reopen: Callable[[], FlowCraft],
+    ended: Ended | None = None,
+    *,
+    asks: bool = True,
 ) -> None:
     """Carry a run out with a view of it, print how it ended, and leave with its exit code.
 
-    Where it waits for people and somebody sits at the terminal, they are asked; ``reopen`` makes what goes on then. ``ended``
-    is called with the result before that is printed.
+    Where it waits for people and somebody sits at the terminal, they are asked unless they went away (not ``asks``); ``reopen``
+    makes what goes on then. ``ended`` is called with the result before that is printed.
     """
     result = _carried(flow, carry, as_json)
-    while result.state == "waiting" and not as_json and on_terminal():
+    while result.state == "waiting" and asks and not as_json and on_terminal():
         flow = reopen()
-        if not ask_people(flow, result.run, stderr()):
+        talk = ask_people(flow, result.run, stderr())
+        if not talk.news:
             break
-        result = _carried(flow, _resume(flow, result.run), as_json)
+        asks = not talk.left
+        result = _carried(flow, going_on(flow, result.run), as_json)
     if ended is not None:
         ended(reopen(), result)
     if as_json:
@@ -107,10 +115,20 @@ def finish(
     raise typer.Exit(OFFLINE if code == 0 and result.instead else code)
 
 
-def _resume(flow: FlowCraft, run: str) -> Carry:
+def going_on(flow: FlowCraft, run: str) -> Carry:
+    """Go on with a run in which something was answered; where somebody else does so, or did, tell how it stands."""
+    from flowcraft.app.results import standing
+    from flowcraft.errors import RunError
+
     async def carry(watching: Watching) -> RunResult:
         async with flow:
-            return await flow.resume(run, on_start=watching.started)
+            try:
+                return await flow.resume(run, on_start=watching.started)
+            except RunError:
+                row = await asyncio.to_thread(flow.engine.find, run)
+                if watching.run or not (row.state in ("done", "cancelled") or flow.engine.is_carried(row)):
+                    raise
+                return await asyncio.to_thread(standing, flow.engine.store, row)
 
     return carry
 
@@ -174,6 +192,9 @@ def show(result: RunResult, outputs: Console, messages: Console) -> None:
         outputs.print(Text(readable(result.outputs, outputs.width if outputs.is_terminal else None)))
     elif result.state == "waiting":
         show_waiting(messages, result.waits)
+    elif result.state == "running":
+        elsewhere = f"another process goes on with it; watch it: flowcraft runs logs {result.run} --follow"
+        messages.print(Text(elsewhere, style="yellow"))
     else:
         messages.print(Text(f"{result.state}: {result.error}" if result.error else result.state, style="red"))
     for name, stage in result.stages.items():

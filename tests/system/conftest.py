@@ -98,7 +98,8 @@ class Folder:
 
     def runs(self) -> list[str]:
         with sqlite3.connect(self.database) as connection:
-            return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created")]
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+            return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created")] if made else []
 
     def saved(self, run: str) -> set[str]:
         """The paths whose pieces are recorded as done."""

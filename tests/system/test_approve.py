@@ -286,6 +286,59 @@ def test_going_away_from_the_terminal_leaves_the_run_waiting(gate, how):
     assert states(gate) == [("waiting", 1)]
 
 
+TWO = """
+flowcraft: 1
+stages:
+  one: {approve: First?}
+  two: {approve: Second?}
+  behind: {needs: [one, two], run: "steps:work", with: {name: behind, seconds: 0}}
+"""
+
+
+def test_going_away_behind_one_answer_goes_on_with_that_and_asks_no_more(gate):
+    gate.write("two.yaml", TWO)
+    terminal = Terminal(gate, "run", "two.yaml")
+    terminal.until("choice: ")
+    terminal.say("approve")
+    terminal.until("comment (may be left empty): ")
+    terminal.say("")
+    terminal.until("Second?")
+    terminal.until("choice: ")
+    os.write(terminal.master, b"\x04")
+    code = terminal.end()
+
+    assert code == 3, terminal.seen
+    assert terminal.seen.count("choice: ") == 2
+    with sqlite3.connect(gate.database) as connection:
+        found = dict(connection.execute("SELECT gate, state FROM approvals").fetchall())
+    assert found == {"one": "taken", "two": "open"}
+
+
+def test_who_sits_at_the_terminal_sees_the_end_that_somebody_faster_brought_about(gate):
+    gate.write("one.yaml", TWO.replace("  two: {approve: Second?}\n", "").replace(", two]", "]"))
+    terminal = Terminal(gate, "run", "one.yaml")
+    terminal.until("choice: ")
+    (run,) = gate.flowcraft("runs", "list", "--json").json
+    assert gate.flowcraft("runs", "approve", run["run"], "--choice", "approve", "--by", "Ada").code == 0
+    terminal.say("reject")
+    terminal.until("comment (may be left empty): ")
+    terminal.say("")
+    code = terminal.end()
+
+    assert code == 0, terminal.seen
+    assert "one was answered already: approve, by Ada at " in terminal.seen
+    assert "waits for an answer since" not in terminal.seen.partition("answered already")[2]
+    assert states(gate) == [("done", 2)]
+
+
+def test_what_is_said_of_no_choice_is_an_error(gate):
+    run = gate.flowcraft("run", "gate.yaml").run
+    for said in (["--comment", "fine"], ["--set", "copies=1"], ["--by", "Ada"]):
+        told = gate.flowcraft("runs", "approve", run, *said)
+        assert (told.code, "add --choice CHOICE" in told.err) == (2, True), told
+    assert states(gate) == [("waiting", 1)]
+
+
 WAITING = textwrap.dedent("""
     import asyncio, json, resource, sys, threading, time
     from flowcraft import FlowCraft
