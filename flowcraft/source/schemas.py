@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -79,7 +80,7 @@ def _bounded(kind: Any) -> Any:
     from jsonschema import validators
 
     extend: Any = validators.extend
-    return extend(kind, {"pattern": _pattern, "patternProperties": _pattern_properties})
+    return extend(kind, {"pattern": _pattern, "patternProperties": _pattern_properties, "uniqueItems": _unique_items})
 
 
 def _pattern(validator: Any, pattern: str, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
@@ -100,6 +101,29 @@ def _pattern_properties(validator: Any, patterns: Mapping[str, Any], value: Any,
         for name, part in () if pattern_mistake(pattern) else value.items():
             if len(name) <= LONGEST_TEXT and re.search(pattern, name):
                 yield from validator.descend(part, inner, path=name, schema_path=pattern)
+
+
+def _unique_items(validator: Any, unique: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    """Say whether an element stands twice, in one go: the library compares objects each with each."""
+    from jsonschema.exceptions import ValidationError
+
+    if unique is not True or not isinstance(value, list):
+        return
+    first: dict[str, int] = {}
+    for index, element in enumerate(value):
+        before = first.setdefault(json.dumps(_comparable(element), sort_keys=True), index)
+        if before != index:
+            yield ValidationError(f"elements {before} and {index} are the same, and all must differ")
+            return
+
+
+def _comparable(value: Any) -> Any:
+    """Return ``value`` with whole numbers written in one way: to JSON Schema 1.0 is 1."""
+    if isinstance(value, Mapping):
+        return {str(name): _comparable(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_comparable(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _mistakes(part: Any, path: Place) -> Iterator[tuple[Place, str]]:

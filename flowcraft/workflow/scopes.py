@@ -16,19 +16,30 @@ ONLY_INPUTS = frozenset({"model", "parallel", "max", "timeout", "cache", "params
 _BEFORE_EACH = frozenset({"each", "parallel"})
 _BEFORE_TRIES = ONLY_INPUTS | {"each", "when"}
 _ENDS = ("done", "failed", "cancelled")
+_SETTLED = ("done", "skipped", "failed")
+_UNSETTLED = ("stopped", "waiting", "pending")
+"""What besides a stage may be when 'finally' asks: it was under way, somebody was asked, its turn had not come."""
 
 NUMBER = Scalar(name="number")
-REPORT = Fields(
-    fields={
-        "state": STRING,
-        "error": nullable(STRING),
-        "errors": ListOf(element=ANY),
-        "judge": ANY,
-        "tries": INTEGER,
-        "model": nullable(STRING),
-        "usd": nullable(NUMBER),
-    }
-)
+
+
+def _report(*states: str) -> Fields:
+    """Return what ``run.stages.NAME`` holds of a stage that is in one of these states."""
+    return Fields(
+        fields={
+            "state": Enumeration(words=states),
+            "error": nullable(STRING),
+            "errors": ListOf(element=ANY),
+            "judge": ANY,
+            "tries": INTEGER,
+            "model": nullable(STRING),
+            "usd": nullable(NUMBER),
+        }
+    )
+
+
+REPORT = _report(*_SETTLED)
+LAST_REPORT = _report(*_SETTLED, *_UNSETTLED)
 JUDGE = Fields(fields={"score": NUMBER, "reasons": ListOf(element=STRING)})
 
 
@@ -79,6 +90,8 @@ class Scopes:
         around = self._visible[id(block.around)] if block.around is not None else {}
         told = self._runs[id(block.around)].fields["stages"] if block.around is not None else Fields(fields={})
         assert isinstance(told, Fields)
+        if block.last and not block.owner:  # its stages come behind an end, whatever became of those of the file
+            told = Fields(fields=dict.fromkeys(told.fields, LAST_REPORT))
         self._visible[id(block)] = Layered(around, {name: self.values[found] for name, found in block.ids.items()})
         run: dict[str, Type] = {"id": STRING, "folder": STRING, "date": STRING}
         run["stages"] = Fields(fields=Layered(told.fields, dict.fromkeys(block.ids, REPORT)))

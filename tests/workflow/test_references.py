@@ -109,6 +109,12 @@ def test_known_references_load(folder, expression):
         ("run.error", "'run.error' stands only in 'finally'", ""),
         ("run.stages.plan.state", "unknown stage 'plan'", "did you mean 'plain'?"),
         ("run.stages.plain.stat", "unknown field 'stat' of 'run.stages.plain'", "did you mean 'state'?"),
+        (
+            "run.stages.plain.state == 'succeeded'",
+            "'succeeded' is none of the words done, skipped, failed",
+            "",
+        ),
+        ("run.stages.plain.state == 'stopped'", "'stopped' is none of the words done, skipped, failed", ""),
         ("run[inputs.text]", "a field of 'run' is written out", ""),
         ("env.TOKEN", "'env' stands only in 'with' of a 'run'", ""),
     ],
@@ -119,6 +125,21 @@ def test_wrong_reference_is_an_error_at_load(folder, expression, heart, hint):
     assert len(problems) == 1
     assert heart in problems[0].message
     assert hint in problems[0].hint
+
+
+@pytest.mark.parametrize("state", ["done", "skipped", "failed", "stopped", "waiting", "pending"])
+def test_state_in_finally_may_be_that_of_a_stage_that_is_not_settled(folder, state):
+    last = f"finally: {{f: {{when: run.stages.a.state == '{state}', prompt: x}}}}\n"
+
+    assert folder.load("stages: {a: {prompt: x}}\n" + last).finally_["f"].when is not None
+
+
+def test_state_in_finally_is_an_enumeration_too(folder):
+    stages = "stages: {a: {prompt: x}}\nfinally:\n  f: {prompt: x}\n"
+    asked = "  g: {when: run.stages.%s.state == '%s', prompt: x}\n"
+
+    assert "is none of the words done, skipped, failed, stopped" in folder.messages(stages + asked % ("a", "ready"))[0]
+    assert "is none of the words done, skipped, failed" in folder.messages(stages + asked % ("f", "stopped"))[0]
 
 
 def test_item_belongs_to_the_prompt_and_not_to_the_list(folder):

@@ -254,6 +254,22 @@ def test_full_json_schema_is_checked_by_its_own_rules(folder):
     assert raised.value.details[0]["field"] == "n"
 
 
+def test_long_list_of_unique_objects_is_checked_in_one_go(folder):
+    kind = output(folder, "{schema: {type: array, uniqueItems: true}}")
+    many = [{"number": number, "in": [True]} for number in range(50_000)]
+
+    assert len(kind.check(many)) == 50_000  # each with each would be a billion comparisons
+    with pytest.raises(TypeMismatch, match="elements 7 and 50000 are the same"):
+        kind.check([*many, {"in": [True], "number": 7.0}])
+
+
+@pytest.mark.parametrize("different", [[1, True], [0, False], ["1", 1], [{}, []], [None, "null"], [{"a": 1}, {"a": True}]])
+def test_unique_elements_differ_as_json_does(folder, different):
+    kind = output(folder, "{schema: {type: array, uniqueItems: true}}")
+
+    assert kind.check(different) == different
+
+
 def test_definitions_of_a_schema_move_to_the_root(folder):
     schema = "{schema: {$ref: '#/$defs/N', $defs: {N: {type: integer}}}}"
     kind = output(folder, f"{{a: [{schema}]}}")
