@@ -169,6 +169,7 @@ class _FileReader:
         known = references.check()
         self._check_arguments(references)
         self._warn(header, main, references, outputs)
+        self._warn_of_agents(people, references)
         self.targets = [(draft.body, draft.uses) for draft in references.drafts.values() if draft.uses]
         stages, ending = finished(main, known, self.reading), finished(last, known, self.reading)
         return replace(self._workflow(header, references, outputs, stages, ending), agents=people.agents)
@@ -327,6 +328,13 @@ class _FileReader:
         for name, draft in main.drafts.items():
             if outputs is not None and _only_answers(draft) and name not in used:
                 self.reading.warning(("stages", name), f"nothing uses the answer of stage '{name}'", key=True)
+
+    def _warn_of_agents(self, people: People, references: References) -> None:
+        """Keep the warnings about agents of this file whom nobody has; a file of their own may serve several workflows."""
+        used = {agent.name for draft in references.drafts.values() for agent in agents_of(draft.body)}
+        for name, agent in people.agents.items():
+            if name not in used and agent.spot.document is None:
+                self.reading.warning(("agents", name), f"the agent '{name}' is never used", key=True)
 
 
 def _only_answers(draft: Draft) -> bool:
