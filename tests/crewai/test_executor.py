@@ -130,11 +130,17 @@ def test_agent_is_as_the_caller_says(settings: Path, project: Path, server: Faul
     assert create_executor_agent(project, use_llm_manager=False, llm=own).llm is own
 
 
-def test_use_parallel_lets_two_models_answer_where_no_tool_may_be_called(settings: Path, project: Path) -> None:
-    llm = create_executor_agent(project, True, True, config_path=settings).llm
-    other = create_executor_agent(project, config_path=settings).llm
-    assert llm._answers.chain(False).labels.strategy == "best_of_two"
-    assert other._answers.chain(False).labels.strategy != "best_of_two"
+def test_use_parallel_lets_two_models_answer_where_no_tool_is_called(
+    server: FaultServer, settings: Path, project: Path
+) -> None:
+    page = yaml.safe_load(settings.read_text("utf-8"))
+    page["llm"] |= {"model_roles": {"primary": ["local:a", "local:b"]}, "judge": {"model": "local:j"}}
+    settings.write_text(yaml.safe_dump(page), "utf-8")
+    server.script("j", json.dumps({"winner": "tie", "reason": "both"}))
+    for parallel, asked in ((True, 2), (False, 1)):
+        del server.requests[:]
+        create_executor_agent(project, True, parallel, config_path=settings).llm.call("hello")
+        assert len({request.body["model"] for request in server.requests} & {"a", "b"}) == asked
 
 
 @pytest.mark.parametrize(

@@ -347,3 +347,42 @@ def test_release_notes_are_not_written_without_a_yes_or_without_commits(work, se
     assert ended.code == 1
     assert why in ended.json["error"]
     assert not (work.path / "RELEASE_NOTES.md").exists()
+
+
+def calls(*wishes: tuple[str, dict[str, Any]], end: Any) -> Callable[[Any], Any]:
+    """Return a model that calls one tool after the other, then answers."""
+
+    def answer(request: Any) -> Any:
+        said = len(told(request))
+        if said == len(wishes):
+            return json.dumps(end)
+        name, arguments = wishes[said]
+        return Reply(tool_calls=[ToolCall(id=f"call_{said}", name=name, arguments=json.dumps(arguments))])
+
+    return answer
+
+
+@pytest.mark.parametrize("dry", ["0", "1"])
+def test_executor_changes_files_of_its_folder_and_no_others(work, server, dry):
+    work.write("project/app.py", "x = 1\n")
+    work.write("secret.txt", "the secret")
+    work.env |= {"EXECUTOR_FOLDER": "project", "EXECUTOR_COMMANDS": "cat", "EXECUTOR_DRY": dry}
+    end = {"done": True, "report": "x is 2 now", "files": ["app.py"]}
+    wishes = [
+        ("patch_file", {"path": "app.py", "old": "x = 1", "new": "x = 2"}),
+        ("read_file", {"path": "../secret.txt"}),
+        ("run_command", {"argv": ["cat", "app.py"]}),
+        ("run_command", {"argv": ["cat", "../secret.txt"]}),
+    ]
+    server.script("small", calls(*wishes, end=end))
+    server.script("large", calls(*wishes, end=end))
+
+    document = run(work, "executor", "-i", "task=Make x 2")
+
+    assert document["outputs"] == end
+    assert (work.path / "project" / "app.py").read_text("utf-8") == ("x = 1\n" if dry == "1" else "x = 2\n")
+    patch, outside, command, refused = told(server.requests[-1])
+    assert "-x = 1\n+x = 2\n" in patch
+    assert ("nothing was written" in patch) == (dry == "1")
+    assert ("error" in outside, "error" in refused) == (True, True)
+    assert ("x = 2" in command) == (dry == "0")
