@@ -24,10 +24,8 @@ def read(place, tasks: str, more: str = "") -> Crew:
 
 
 def test_an_agents_yaml_of_crewai_pastes_in(place):
-    text = (
-        "writer:\n  role: >\n    Writer on {topic}\n  goal: Write\n  backstory: >\n    Wrote.\n  verbose: true\n"
+    text = "writer:\n  role: >\n    Writer on {topic}\n  goal: Write\n  backstory: >\n    Wrote.\n  verbose: true\n"
     text += "  llm: cheap\n"
-    )
     place.write("agents.yaml", text)
     inputs = "inputs: {topic: string}\n"
     inline = "agents:\n" + "".join(f"  {line}\n" for line in text.splitlines())
