@@ -206,14 +206,17 @@ class FlowCraft:
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, Any] | None = None,
         model: str | None = None,
+        answers: Mapping[str, Any] | None = None,
         on_start: Callable[[str], None] | None = None,
     ) -> RunResult:
         """Make a new run of another one: what is unchanged is taken over, the rest is carried out.
 
         ``stage`` is done anew. ``file`` is the workflow as it was edited, ``inputs`` go over those of the run, ``outputs`` in
-        place of what stages would give, by their names; ``model`` stands in for every model, '' for none any more.
+        place of what stages would give, by their names; ``model`` stands in for every model, '' for none any more. ``answers``
+        is that of ``run``, for gates that are asked anew.
         """
-        changes = Changes(stage=stage, file=file, inputs=inputs or {}, outputs=outputs or {}, model=model)
+        given = {"inputs": inputs or {}, "outputs": outputs or {}, "answers": answers or {}}
+        changes = Changes(stage=stage, file=file, model=model, **given)
         return await self.forks.fork(run, changes, on_start)
 
     async def cancel(

@@ -10,13 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowcraft import __version__
 from flowcraft.app.ancestors import KEPT_AS
-from flowcraft.app.plugins_used import KEPT_AS as PLUGINS_USED
-from flowcraft.app.plugins_used import plugins_used
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import SNAPSHOT_VERSION, Runs, new_id
-from flowcraft.app.stage_models import StageModels
 from flowcraft.app.stage_names import check_settable, named_stage
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import NewRun, RunRow
@@ -32,7 +28,7 @@ class Changes:
     """What a fork does otherwise than the run that it is made of; what is None or empty stays.
 
     ``stage`` is done anew. ``outputs`` stand in place of what stages would give, by their names. An empty ``model`` takes the
-    one back that stood in for all.
+    one back that stood in for all. ``answers`` are given to gates as soon as they ask.
     """
 
     stage: str | None = None
@@ -40,6 +36,7 @@ class Changes:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Forks:
@@ -98,6 +95,7 @@ class Forks:
         self, row: RunRow, workflow: Workflow, changes: Changes, workflows: Workflows, model: str | None
     ) -> tuple[NewRun, tuple[str, ...]]:
         redactor = workflows.redactor(workflow)
+        answers = self.runs.approvals.beforehand(workflow, changes.answers)
         gone = [name for name in row.inputs if name not in workflow.inputs]
         kept = {name: value for name, value in row.inputs.items() if name in workflow.inputs}
         bound = redactor.value(bind_inputs(workflow, {**kept, **changes.inputs}))
@@ -111,14 +109,10 @@ class Forks:
         }
         now = time.time()
         snapshot = {
-            "v": SNAPSHOT_VERSION,
-            "flowcraft": __version__,
-            "file": workflow.path,
-            "files": dict(workflow.files),
+            **self.runs.kept_of(workflow, model, workflows.manager),
             "settings": row.snapshot["settings"],
             "configured": list(workflows.settings.configured_providers()),
-            PLUGINS_USED: plugins_used(workflow, StageModels(workflows.manager, model), self.runs.plugins),
-            "model": model,
+            "answers": {name: answer.data() for name, answer in answers.items()},
             "date": row.snapshot.get("date", ""),
             KEPT_AS: told,
         }

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowcraft.cli.options import AsJson, RunId, SettingsPath, open_flowcraft
+from flowcraft.cli.options import Answers, AsJson, RunId, SettingsPath, open_flowcraft
 from flowcraft.cli.run import Watching, finish
 
 if TYPE_CHECKING:
     from flowcraft.app import RunResult
 
 
-def fork_run(
+def fork_run(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
     run: RunId,
     stage: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Do this stage anew (report.draft is one of a group).")
@@ -33,15 +33,18 @@ def fork_run(
         str | None,
         typer.Option("--model", metavar="NAME", help="One tier, alias or model in place of all; '' for none any more."),
     ] = None,
+    answers: Answers = None,
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
     """Make a new run of a run: what is unchanged is taken over, the rest is carried out."""
+    from flowcraft.app.approvals import parse_answers
     from flowcraft.app.forks import parse_changes
 
     flow = open_flowcraft(settings)
     workflow = flow.forks.workflow(run, file, model)
     given, by_hand = parse_changes(workflow, inputs or [], outputs or [], stdin=sys.stdin)
+    answered = parse_answers(workflow, answers or [])
 
     async def carry(watching: Watching) -> RunResult:
         async with flow:
@@ -52,6 +55,7 @@ def fork_run(
                 inputs=given,
                 outputs=by_hand,
                 model=model,
+                answers=answered,
                 on_start=watching.started,
             )
 

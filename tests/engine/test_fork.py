@@ -494,3 +494,43 @@ async def test_output_of_a_gate_cannot_be_set(project):
 
     with pytest.raises(WorkflowError, match="the output of stage 'gate' cannot be set: it is a gate; answer it with --answer"):
         await fork(project, done.run, outputs={"gate": {"choice": "approve"}})
+
+
+async def test_gate_that_is_asked_anew_takes_an_answer_given_beforehand(project):
+    done = await approved(project)
+
+    again = await fork(project, done.run, inputs={"word": "x"}, answers={"gate": "approve"})
+
+    assert again.state == "done"
+    with pytest.raises(WorkflowError, match="gte"):
+        await fork(project, done.run, answers={"gte": "approve"})
+
+
+async def test_fork_of_an_edited_file_goes_on_in_another_folder(project, monkeypatch, tmp_path_factory):
+    text = f"""
+        stages:
+          one: {{run: "steps:note", with: {{word: a}}}}
+          two: {{needs: [one], run: "steps:fail_until", with: {{path: "{project.path}/now"}}}}
+    """
+    failed = await project.run(text)
+    project.write("edited.yaml", "flowcraft: 1\n" + textwrap.dedent(text).replace("word: a", "word: b"))
+    async with project.open() as flow:
+        again = await flow.fork(failed.run, file="edited.yaml")
+    assert again.state == "failed"
+    project.write("now", "")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+    done = await project.resume(again.run)
+
+    assert done.state == "done"
+    assert project.marks() == ["a", "try", "b", "try", "try"]
+
+
+async def test_fork_keeps_which_plugins_it_works_with_as_runs_do(project):
+    done = await project.ask("stages: {one: {prompt: Say a}}")
+    async with project.open(llm={"default_model": "fake:one"}, providers={"fake": {}}) as flow:
+        again = await flow.fork(done.run)
+        kept = [flow.engine.find(run).snapshot for run in (done.run, again.run)]
+
+    for name in ("plugins", "configured", "flowcraft"):
+        assert kept[1][name] == kept[0][name], name
