@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ class _Replay:
             seen = Recorded(pieces, workflow, self._stages(flow), ended=self.row.state == "done")
             change = await self._carried(flow, workflow, seen)
             skipped = [piece.path for piece in flow.engine.store.pieces(self.row.id) if piece.state == "skipped"]
-        found = [*gone, *seen.findings, *seen.gone(skipped), *self._end(change, seen)]
+        found = [*gone, *seen.findings, *seen.gone(skipped, ended=change.state == "done"), *self._end(change, seen)]
         return Replayed(
             file=self.file,
             recording=str(self.export.path),
@@ -234,9 +235,27 @@ class _Replay:
             told = f": {change.error}" if change.error else ""
             message = f"the run is {change.state}{told}; in the recording it was {self.row.state}"
             yield Finding(kind="failed", path="", message=message, place=self.file, order=last)
+        elif not seen.has_failed(change.error) and change.error != self.row.error:
+            message = f"the run fails otherwise: {change.error}; in the recording: {self.row.error}"
+            yield Finding(kind="failed", path="", message=message, place=self.file, order=last)
         elif _text(change.outputs) != _text(self.row.outputs):
             diff = unified(self.row.outputs, change.outputs, "outputs")
             yield Finding(kind="outputs", path="", message="the outputs differ", place=self.file, diff=diff, order=last)
+
+
+_END = re.compile(rf"{PREFIX}\[(\d+)\](.*)")
+_ONLY_END = f"{PREFIX}[1]"
+"""Where a replay comes to its end: once."""
+
+
+def _of_last_end(pieces: Sequence[Piece]) -> Iterable[Piece]:
+    """Yield the pieces of a run; of what ran last in it only that of its last end, as if it had been the only one."""
+    ends = {piece.path: (int(found[1]), found[2]) for piece in pieces if (found := _END.fullmatch(piece.path))}
+    last = max((number for number, _ in ends.values()), default=0)
+    for piece in pieces:
+        number, rest = ends.get(piece.path, (last, ""))
+        if number == last:
+            yield replace(piece, path=_ONLY_END + rest) if piece.path in ends else piece
 
 
 def _text(outputs: Any) -> str:
@@ -257,14 +276,16 @@ class Recorded:
         self.cut = False
         self._stages = stages
         self._ended = ended
-        self._by_path = {piece.path: piece for piece in pieces}
+        self._by_path = {piece.path: piece for piece in _of_last_end(pieces)}
         self._by_what: dict[str, list[Piece]] = {}
-        for piece in pieces:
+        for piece in self._by_path.values():
             if piece.what and "~" not in piece.path.rpartition("/")[2]:
                 self._by_what.setdefault(piece.what, []).append(piece)
 
     def find(self, wanted: Wanted) -> Piece | None:
         """Return the recorded piece of work; raise its failure, or Stopped where there is none."""
+        if wanted.path == _ONLY_END:
+            return self._recorded_end(str(wanted.asks["state"]))
         piece = self._recorded(wanted)
         place = locate(self.workflow, wanted.path)
         if piece is None:
@@ -283,6 +304,17 @@ class Recorded:
             return piece
         same = self._by_what.get(wanted.what, [])
         return next((piece for piece in same if piece.path not in self.used and piece.state != "skipped"), None)
+
+    def _recorded_end(self, state: str) -> Piece | None:
+        """Return how the recorded run ended, where this one comes to the same."""
+        end = self._by_path.get(_ONLY_END)
+        if end is None or self.findings:
+            return None
+        return end if self.cut or _told(end, "state") == state else None
+
+    def has_failed(self, error: str) -> bool:
+        """Say whether a run's error is one that the recording has too: of stages side by side the other may be first now."""
+        return any(piece.state == "failed" and _told(piece, "error") in error for piece in self._by_path.values())
 
     def _goes_on(self, place: Place | None, path: str) -> bool:
         """Say whether the stage goes on in spite of a failure; that of a try is not its own."""
@@ -325,8 +357,11 @@ class Recorded:
         number = f"{before} piece{'s' * (before != 1)}"
         return f"{path} is asked for; the recording has {number} of '{stage}', and not this one"
 
-    def gone(self, skipped: Iterable[str]) -> list[Finding]:
-        """Return what the recording has and the run did not ask for, where nothing before explains it."""
+    def gone(self, skipped: Iterable[str], *, ended: bool) -> list[Finding]:
+        """Return what the recording has and the run did not ask for, where nothing before explains it.
+
+        A run that has not ``ended`` well begins nothing new, while in the recording more may have been under way.
+        """
         missing = {stage for stage in self._known_stages() if locate(self.workflow, stage) is None}
         outermost = [stage for stage in missing if not any(stage.startswith(f"{other}/") for other in missing)]
         found = [
@@ -338,7 +373,7 @@ class Recorded:
             if place is not None and (piece is None or piece.state != "skipped") and stage_of(path) in self._stages:
                 message = f"{path} is skipped now; in the recording it was carried out"
                 found.append(Finding(kind="gone", path=path, message=message, place=place.told("when"), order=place.order))
-        if not found and not self.findings and not self.cut:
+        if ended and not found and not self.findings and not self.cut:
             found += self._unasked()
         return found
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from flowcraft.engine.ground import Ground
 from flowcraft.engine.job import Frame
+from flowcraft.engine.ports import Piece
+from flowcraft.engine.reuse import Wanted
 from flowcraft.engine.values import digest
 from flowcraft.errors import BudgetExceeded, RunDiverged, StageFailed
 from flowcraft.workflow.expressions import ExpressionError
@@ -65,12 +67,19 @@ class Finale:
         both = f"{end.error}; {error}" if end.error else error
         return End(state="failed" if end.state == "done" else end.state, error=both)
 
+    def _replayed(self, end: End) -> Piece | None:
+        """Return how a run that is replayed ended; of what failed side by side another one may be first now."""
+        job = self.ground.job
+        if not job.replays or job.reuse is None or end.state == "done":
+            return None
+        return job.reuse.find(Wanted(path=self.path, what="", asks={"state": end.state}))
+
     async def _names(self, end: End) -> Mapping[str, Any]:
         """Record how the run ended with what ``finally`` may ask of it; return the names that its stages see."""
         mentioned = [name for name in self.root.stages if name in self.root.workflow.seen_last]
         scope = self.ground.names(self.root, mentioned)
         book = self.ground.book
-        piece = book.known(self.path)
+        piece = book.known(self.path) or self._replayed(end)
         if piece is None:
             values = {name: scope[name] for name in mentioned}
             told = {"state": end.state, "error": end.error or None, "values": values, "stages": scope["run"]["stages"]}

@@ -261,6 +261,59 @@ async def test_a_run_that_failed_fails_the_same(project):
     assert [finding.message for finding in other.findings] == ["b: the function differs from the recording"]
 
 
+async def test_of_what_failed_side_by_side_another_may_be_first(project):
+    workflow = """
+    stages:
+      later: {shell: "sleep 0.3; exit 5"}
+      first: {shell: "sleep 0.1; exit 4"}
+      under_way: {shell: "sleep 0.5; echo said"}
+      each_one: {each: [7, 8], parallel: 2, shell: "sleep 0.3; exit $code", with: {code: "${{ item }}"}}
+    finally: {last: {prompt: "${{ run.error }}, ${{ under_way.stdout }}, ${{ run.stages.later.state }}"}}
+    """
+    await recorded(project, workflow, "said", expect="failed")
+
+    found = await replayed(project)
+    change(project, "exit 5", "exit 6")
+    other = await replayed(project)
+
+    assert found.same, found
+    assert found.state == "failed"
+    assert [finding.path for finding in other.findings] == ["later"]
+
+
+async def test_a_run_that_fails_otherwise_is_told(project):
+    workflow = """
+    stages: {a: {run: "steps:note", with: {word: w}, output: any}, b: {needs: [a], run: "steps:fail", with: {word: x}}}
+    """
+    await recorded(project, workflow, expect="failed")
+    change(project, "needs: [a], run", "when: 'a < 3', needs: [a], run")
+
+    (found,) = (await replayed(project)).findings
+
+    assert found.message.startswith("the run fails otherwise: stage b: when: ")
+    assert "; in the recording: stage b: " in found.message
+
+
+async def test_a_run_that_failed_and_was_resumed_is_replayed_as_it_ended(project):
+    workflow = """
+    stages: {a: {prompt: A}, b: {run: "steps:fail_until", with: {path: there}}}
+    finally: {last: {run: "steps:note", with: {word: "${{ run.state }}"}}}
+    """
+    first = await project.ask(workflow, "said")
+    project.write("there", "")
+    ended = await project.resume(first.run)
+    assert (first.state, ended.state) == ("failed", "done")
+    flow = project.open()
+    flow.export(ended.run, project.path / "flow.recorded.sqlite")
+    (project.path / "flowcraft.db").unlink()
+    (project.path / "log.txt").unlink()
+
+    found = await replayed(project)
+
+    assert found.same, found
+    assert json.dumps(found.outputs) == json.dumps(ended.outputs)
+
+
 async def test_what_fails_only_now_is_told(project):
     await recorded(project, 'stages: {a: {run: "steps:note", with: {word: w}, output: any}}')
     change(project, "output: any}}", "output: any}}\noutputs: {a: '${{ a < 3 }}'}")
