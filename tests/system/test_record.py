@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flowcraft.plugin import ToolCall
 from flowcraft.testing import Fault, FaultServer, Reply, replay
 
 pytestmark = pytest.mark.system
@@ -159,6 +160,38 @@ def test_a_recording_holds_no_keys(answered):
 
     assert not [key for key in KEYS.values() if key.encode() in content]
     assert b"clouds" in content
+
+
+def test_tools_of_functions_and_of_an_mcp_server_answer_from_the_recording(folder):
+    def call(name, **arguments):
+        return Reply(tool_calls=(ToolCall(id="call_1", name=name, arguments=json.dumps(arguments)),))
+
+    folder.write("server.py", (ROOT / "tests/tools/server.py").read_text("utf-8"))
+    folder.write("steps.py", "def twice(word: str) -> str:\n    'Say a word twice.'\n    return word + word\n")
+    folder.write(
+        "flow.yaml",
+        f"flowcraft: 1\nenv: [MY_TOKEN]\nmcp: {{library: {{command: '{sys.executable}', args: [server.py],"
+        " env: {LOG: log.txt, KEY: '${{ env.MY_TOKEN }}'}}}\n"
+        "stages:\n  read: {prompt: Read, tools: ['mcp:library', 'steps:twice']}\n  tell: {prompt: 'Tell ${{ read }}'}\n"
+        "finally: {last: {shell: 'echo $state', with: {state: '${{ run.state }}'}}}\n",
+    )
+    with FaultServer(api_key=KEYS["LOCAL_KEY"]) as server:
+        server.script("m", call("search", words="gardens"), call("twice", word="so"), "read it", "told it")
+        folder.write("settings.yaml", SETTINGS.format(url=server.url))
+        ended = folder.flowcraft("run", "flow.yaml", "--record", "--json", **KEYS)
+        asked = [message["content"] for message in server.requests[2].body["messages"] if message["role"] == "tool"]
+    assert ended.code == 0, ended.err
+    assert asked == ["found gardens", "soso"]
+    for name in ("server.py", "settings.yaml", "flowcraft.db"):
+        (folder.path / name).unlink()
+    folder.write("steps.py", "raise SystemExit('imported')\ndef twice(word: str) -> str:\n    'Say a word twice.'\n")
+    before = folder.lines()
+
+    found = folder.flowcraft("test", "flow.yaml", "--json", **cut_off(folder))
+
+    assert found.code == 0, found.out + found.err
+    assert json.dumps(found.json["outputs"]) == json.dumps(ended.json["outputs"])
+    assert folder.lines() == before
 
 
 def test_an_export_holds_no_secret_that_a_vendor_or_a_command_repeats(folder):
