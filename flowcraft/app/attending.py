@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
-from flowcraft.errors import FlowCraftError
+from flowcraft.engine.failures import explain
+from flowcraft.errors import StoreError
 from flowcraft.events import Said
 
 MOST_AT_ONCE = 64
@@ -40,10 +41,15 @@ class Attendant:
             async with asyncio.TaskGroup() as group:
                 while True:
                     self._answered.clear()
-                    for run in await asyncio.to_thread(self._due):
-                        self._under_way.add(run)
-                        group.create_task(self._go_on(run))
-                    await self._sleep()
+                    try:
+                        for run in await asyncio.to_thread(self._due):
+                            self._under_way.add(run)
+                            group.create_task(self._go_on(run))
+                        deadline = await asyncio.to_thread(self.runs.engine.store.next_deadline)
+                    except StoreError as error:  # a database that is locked or gone is asked again
+                        self._warn("", f"what waits for people cannot be looked up: {error}")
+                        deadline = None
+                    await self._sleep(deadline)
         finally:
             forget()
 
@@ -52,10 +58,8 @@ class Attendant:
         due = engine.store.due_runs(engine.desk.now())
         return [run for run in due if run not in self._under_way and self._left_alone.get(run, now) <= now]
 
-    async def _sleep(self) -> None:
-        engine = self.runs.engine
-        deadline = await asyncio.to_thread(engine.store.next_deadline)
-        ahead = self.every if deadline is None else deadline - engine.desk.now()
+    async def _sleep(self, deadline: float | None) -> None:
+        ahead = self.every if deadline is None else deadline - self.runs.engine.desk.now()
         left = min(self.every, ahead if ahead > 0 else 1.0)  # one that is over belongs to a run that is left alone
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
@@ -65,10 +69,9 @@ class Attendant:
         try:
             async with self._places:
                 result = await self.runs.resume(run)
-        except FlowCraftError as error:
+        except Exception as error:  # noqa: BLE001 - border: background task; one run that cannot go on holds up no other
             self._left_alone[run] = time.monotonic() + AGAIN_SECONDS
-            told = f"run {run} was answered and cannot go on here: {error}"
-            self.runs.engine.desk.bus.emit(Said(run=run, time=time.time(), level="warning", message=told))
+            self._warn(run, f"run {run} was answered and cannot go on here: {explain(error)}")
         else:
             if result.state == "waiting":
                 self._left_alone[run] = time.monotonic() + self.every
@@ -77,3 +80,6 @@ class Attendant:
         finally:
             self._under_way.discard(run)
             self._answered.set()
+
+    def _warn(self, run: str, message: str) -> None:
+        self.runs.engine.desk.bus.emit(Said(run=run, time=time.time(), level="warning", message=message))

@@ -44,7 +44,7 @@ class Segment(Ground):
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         if self.cancelled:  # before it began
-            self._task.cancel()
+            self.interrupt()
         begun = time.monotonic()
         stages = tuple(self.job.workflow.stages)
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from flowcraft.engine import Answer
 from flowcraft.engine.segment import Segment
+from flowcraft.errors import StoreError
 from flowcraft.events import RunStarted, Said
 
 pytestmark = pytest.mark.integration
@@ -134,6 +136,43 @@ async def test_attend_survives_a_run_that_cannot_go_on_here(project, monkeypatch
     assert state == "waiting"
     told = [event.message for event in project.events if isinstance(event, Said) and event.level == "warning"]
     assert [f"run {lost} was answered and cannot go on here" in message for message in told] == [True]
+
+
+async def test_attend_outlives_a_database_that_is_locked_and_a_run_that_cannot_go_on(project):
+    ended = asyncio.Event()
+    results, said = [], []
+    async with project.open() as flow:
+        flow.subscribe(lambda event: said.append(event.message) if isinstance(event, Said) else None)
+        path = project.write("flow.yaml", "flowcraft: 1\n" + textwrap.dedent(GATE))
+        broken, sound = (await flow.run(path)).run, (await flow.run(path)).run
+        resume, due_runs = flow.runs.resume, flow.engine.store.due_runs
+        locked = [True]
+
+        async def resumed(run):
+            if run == broken:
+                raise ZeroDivisionError("a fault")
+            return await resume(run)
+
+        def looked(now):
+            if locked:
+                locked.pop()
+                raise StoreError("the database is locked")
+            return due_runs(now)
+
+        flow.runs.resume, flow.engine.store.due_runs = resumed, looked
+        attending = asyncio.ensure_future(
+            flow.attend(every=0.01, on_result=lambda result: [results.append(result.run), ended.set()])
+        )
+        await flow.approve(broken, choice="approve")
+        await flow.approve(sound, choice="approve")
+        await ended.wait()
+        alive = not attending.done()
+        attending.cancel()
+        await asyncio.wait([attending])
+
+    assert (alive, results) == (True, [sound])
+    assert said[0] == "what waits for people cannot be looked up: the database is locked"
+    assert f"run {broken} was answered and cannot go on here: ZeroDivisionError: a fault" in said
 
 
 HELD = """

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from flowcraft.events import ApprovalAnswered, ApprovalAsked, ApprovalWithdrawn
+from flowcraft.events import ApprovalAnswered, ApprovalAsked, ApprovalWithdrawn, StageStarted
 from flowcraft.plugin import StageBody
 
 pytestmark = pytest.mark.integration
@@ -341,6 +341,22 @@ async def test_cancel_of_a_waiting_run_withdraws_what_it_asks(project):
         states = [one.state for one in flow.engine.store.approvals(first.run)]
 
     assert (row.state, states) == ("cancelled", ["withdrawn"])
+
+
+async def test_cancel_of_a_waiting_run_begins_nothing_but_finally(project):
+    async with project.open() as flow:
+        first = await project.run(
+            """
+            stages: {outer: {stages: {gate: {approve: Go on?}}}}
+            finally: {last: {run: "steps:note", with: {word: "${{ run.state }}"}}}
+        """,
+            flow,
+        )
+        project.events.clear()
+        row = await flow.cancel(first.run)
+
+    assert (row.state, project.marks()) == ("cancelled", ["cancelled"])
+    assert [event.stage for event in project.events if isinstance(event, StageStarted)] == ["finally[1]/last"]
 
 
 async def test_rejection_lets_what_runs_finish_and_starts_nothing_new(project):
