@@ -39,7 +39,8 @@ FindFunction = Callable[[Path, str, str], Signature | None]
 class People:
     """What agents and crews are read with: the file, its inputs and servers, how functions are found, and its agents.
 
-    ``signature`` keeps its own problems; ``written`` are the names of all agents, those that cannot be read among them.
+    ``signature`` keeps its own problems; ``written`` are the names of all agents, those that cannot be read among them; None
+    where not even these are known.
     """
 
     reading: Reading
@@ -47,14 +48,14 @@ class People:
     servers: Collection[str]
     signature: FindFunction
     agents: Mapping[str, Agent]
-    written: Collection[str] = ()
+    written: Collection[str] | None = ()
 
     def agent(self, path: Path, name: Any, reading: Reading | None = None) -> Agent | None:
         """Return the agent of a name that stands at ``path``; None where it is nobody's, or cannot be read."""
         told = reading or self.reading
         if not isinstance(name, str):
             told.problem(path, f"'agent' must be the name of an agent, not {plain_kind(name)}", key=name is None)
-        elif name not in self.written:
+        elif self.written is not None and name not in self.written:
             known = f"the agents are: {listed(self.written)}" if self.written else "agents stand under 'agents', at the top"
             told.problem(path, f"unknown agent '{name}'", did_you_mean(name, self.written) or known)
         return self.agents.get(name) if isinstance(name, str) else None
@@ -79,12 +80,12 @@ def read_agents(data: Any, people: People) -> People:
     """Read the section ``agents``: a mapping by name, or the path of a file that is one; return ``people`` with them."""
     opened = _opened(people.reading, ("agents",), data, "agents.yaml")
     if opened is None:
-        return people
+        return replace(people, written=None)
     reading, base, written = opened
     if not isinstance(written, Mapping):
         hint = "write name: {role: ..., goal: ...}, without '- '" if isinstance(written, list) else ""
         reading.problem(base, f"'agents' must be a mapping of names, not {plain_kind(written)}", hint)
-        return people
+        return replace(people, written=None)
     found: dict[str, Agent] = {}
     for name, part in written.items():
         if not _NAME.fullmatch(name):
