@@ -94,7 +94,8 @@ class Element:
             return cached.value, ""
         if not self._is_container:
             await self.ground.may_start()
-        self._start()
+        if not self.ground.idle:
+            self._start()
         begun = time.monotonic()
         try:
             kept = await self._in_time(unit, piece, scope)
