@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crewai import Agent, Crew, Process, Task
+from crewai import Crew, Process, Task
 from crewai.tools import BaseTool
 from crewai.utilities.i18n import get_i18n
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import BaseModel, PrivateAttr
 
 from flowcraft.crewai.llm import llm_of
+from flowcraft.crewai.loop import StageAgent
 from flowcraft.crewai.shapes import arguments_class, output_class
 from flowcraft.crewai.stage import Caller
+from flowcraft.crewai.translate import masked
 from flowcraft.crewai.work import Work
 from flowcraft.errors import StageFailed
 from flowcraft.llm.tool_loop import Gate, Untrusted
@@ -87,17 +89,19 @@ class Maker:
     def _agent(self, agent: Described, key: str, **more: Any) -> Any:
         caller = self._caller(key, agent.model, agent.allowed, tells=bool(agent.options.get("verbose")))
         options = {name: value for name, value in agent.options.items() if name != "verbose"}
+        _check_templates(key, options)
         limits = {} if agent.max_iter is None else {"max_iter": agent.max_iter}
-        return Agent(
-            role=agent.role,
-            goal=agent.goal,
-            backstory=agent.backstory,
+        return StageAgent(
+            role=masked(agent.role),
+            goal=masked(agent.goal),
+            backstory=masked(agent.backstory),
             llm=llm_of(caller, {}),
             tools=self._tools(caller, agent.tools),
             allow_delegation=agent.allow_delegation,
             verbose=False,
             cache=False,
             max_retry_limit=0,
+            use_better_compaction=False,  # it would put names of temporary files into prompts
             **limits,
             **options,
             **more,
@@ -159,3 +163,14 @@ class Maker:
         made = StageTool(name=name, description=tool.spec.description or name, args_schema=arguments_class(tool.spec))
         made._caller, made._tool = caller, tool
         return made
+
+
+def _check_templates(key: str, options: Mapping[str, Any]) -> None:
+    """Raise StageFailed for templates that CrewAI would pass over, or fail of."""
+    for name, mark in (("system", "System"), ("prompt", "Prompt"), ("response", "Response")):
+        text = options.get(f"{name}_template")
+        if text is not None and f"{{{{ .{mark} }}}}" not in text:
+            raise StageFailed(f"the {name}_template of the agent '{key}' lacks {{{{ .{mark} }}}}, where CrewAI puts its text")
+    given = {name for name in ("system_template", "prompt_template") if options.get(name)}
+    if len(given) == 1 or (options.get("response_template") and not given):
+        raise StageFailed(f"the agent '{key}' needs both system_template and prompt_template: CrewAI takes neither alone")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from flowcraft.crewai.asking import Facts, Heard
 from flowcraft.crewai.failures import refusal_of, refused
+from flowcraft.crewai.translate import unmasked
 from flowcraft.crewai.work import Work, on_thread
 from flowcraft.errors import LLMError, RunDiverged
 from flowcraft.llm import Chain
@@ -104,7 +105,8 @@ class Caller:
         return replace(response, parts=tuple(part for part in response.parts if id(part) not in later)) if later else response
 
     def _as_written(self, request: ChatRequest) -> ChatRequest:
-        """Return a request with the tools' own schemas, which CrewAI rewrites, one call at a time."""
+        """Return a request with its texts as they were and the tools' own schemas, which CrewAI rewrites; one call at once."""
+        request = replace(request, messages=unmasked(request.messages))
         if not request.tools:
             return request
         specs = tuple(self._spec(spec) for spec in request.tools)
@@ -140,6 +142,12 @@ class Caller:
         told = "".join(traceback.format_exception(error))
         message = f"{self.key}: the tool {wish.name} failed: {type(error).__name__}"
         self._context.emit(message, level="error", traceback=told)
+
+    # -- how it ends
+
+    def give_up(self, error: Exception) -> None:
+        """End the crew's work for good. Raises Ended."""
+        self._work.end(error)
 
     # -- what is said of it
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowcraft.attempts import Attempt, Usage
@@ -13,6 +15,23 @@ from flowcraft.plugin import ChatResponse, Image, Message, Part, Text, ToolCall,
 
 DELEGATIONS = frozenset({"delegate_work_to_coworker", "ask_question_to_coworker"})
 """Tools by which one agent sets another to work, which cannot be at two tasks at once."""
+
+_PLACES = re.compile(r"\{(?=(?:goal|role|backstory|input|tool_names|tools)\})")
+_MARK = "\ue000"
+
+
+def masked(text: str) -> str:
+    """Return a text in which CrewAI finds none of the places that it fills in prompts (``{input}``, ``{role}``)."""
+    return _PLACES.sub(_MARK, text)
+
+
+def unmasked(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return messages with the texts as they were."""
+    return tuple(replace(message, parts=tuple(map(_unmasked, message.parts))) for message in messages)
+
+
+def _unmasked(part: Part) -> Part:
+    return replace(part, text=part.text.replace(_MARK, "{")) if isinstance(part, Text) else part
 
 
 def messages_of(given: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:

@@ -83,6 +83,11 @@ class Work:
             self._ends(error)
         raise Ended  # where no other error is handled: it would be looked into for words
 
+    def end(self, error: Exception) -> None:
+        """End the work with ``error``. Raises Ended."""
+        self._ends(error)
+        raise Ended
+
     async def do_async(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what ``work`` gives on the loop, for a caller on another loop. Raises Ended as ``do`` does."""
         try:
