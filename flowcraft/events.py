@@ -57,7 +57,7 @@ class StageStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFinished(Event):
-    """A stage ended. ``state`` is done, skipped, failed, reused or cached; ``reason`` says why where it is not done."""
+    """A stage ended. ``state`` is done, skipped, failed, reused or cached; ``reason`` says why where it is not done here."""
 
     kind: ClassVar[str] = "stage.finished"
     state: str = "done"

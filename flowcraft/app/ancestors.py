@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
-from flowcraft.engine import Before, Fork, RunRow, RunStore, SegmentStart, is_judge
+from flowcraft.engine import AttemptRow, Before, Fork, RunRow, RunStore, SegmentStart, is_judge
+from flowcraft.engine.reuse import around, source_of, taken_from
 from flowcraft.errors import StoreError
 from flowcraft.events import AnswerChosen
 
@@ -42,6 +44,21 @@ def known_before(store: RunStore, start: SegmentStart) -> tuple[Fork | None, Bef
         same_inputs=bool(told["same_inputs"]),
     )
     return Fork(row.id, pieces, start.pieces.values(), told["from"]), before
+
+
+def borrowed(store: RunStore, run: str) -> Iterator[AttemptRow]:
+    """Yield the attempts that other runs made for what a fork took over, however many forks lie in between."""
+    row = store.get(run)
+    waiting: list[tuple[str, set[str] | None]] = [(run, None)] if row is not None and row.snapshot.get(KEPT_AS) else []
+    while waiting:
+        fork, wanted = waiting.pop()
+        found: dict[str, set[str]] = {}
+        for piece in store.pieces(fork):
+            if piece.origin.startswith("fork:") and (wanted is None or piece.path in wanted):
+                found.setdefault(taken_from(piece.origin), set()).add(source_of(piece.origin, piece.path))
+        for other, paths in found.items():
+            yield from (one for one in store.attempts(other) if not paths.isdisjoint(around(one.path)))
+            waiting.append((other, paths))
 
 
 def _answered(store: RunStore, run: str) -> dict[str, tuple[str, str]]:

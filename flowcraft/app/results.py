@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowcraft.app.ancestors import borrowed
 from flowcraft.engine import FINALLY, Approval, AttemptRow, RunRow, Spent, StageReport, StateChange, is_judge, stage_of
 from flowcraft.engine.ports import RunStore
 
@@ -41,6 +42,7 @@ class RunResult:
 def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[str, StageReport]) -> RunResult:
     """Return how a run ended, with what the database knows of its cost."""
     bill = _Bill(store.attempts(run))
+    taken = _Bill(borrowed(store, run))  # spent there, and counted there alone
     totals = store.totals([run]).get(run)
     return RunResult(
         run=run,
@@ -51,8 +53,8 @@ def result_of(store: RunStore, run: str, change: StateChange, reports: Mapping[s
         calls=totals.calls if totals else 0,
         tokens=totals.tokens if totals else 0,
         usd=totals.usd if totals else None,
-        offline=bill.offline or change.offline,
-        instead=bill.instead,
+        offline=bill.offline or taken.offline or change.offline,
+        instead=bill.instead or taken.instead,
         error=change.error,
         waits=store.approvals(run, state="open") if change.state == "waiting" else (),
     )

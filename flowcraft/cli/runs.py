@@ -116,7 +116,10 @@ def show_run(
                 "outputs": row.outputs,
                 "stages": last,
                 "approvals": [approval_document(asked) for asked in approvals],
-                "pieces": [{"path": piece.path, "state": piece.state, "seconds": piece.seconds} for piece in pieces],
+                "pieces": [
+                    {"path": piece.path, "state": piece.state, "seconds": piece.seconds, "origin": piece.origin or None}
+                    for piece in pieces
+                ],
                 "attempts": [{"path": item.path, "attempt": str(item.attempt), "usd": item.attempt.usd} for item in attempts],
             }
         )
@@ -142,7 +145,8 @@ def show_run(
             console.print(Text(f"  {approval_told(asked)}"))
     show_waiting(console, [asked for asked in approvals if asked.open])
     if attempts:
-        spent = f"{summary['calls']} calls, {summary['tokens']} tokens, {money(summary['usd'])} USD"
+        plural = "s" * (summary["calls"] != 1)
+        spent = f"{summary['calls']} call{plural}, {summary['tokens']} tokens, {money(summary['usd'])} USD"
         console.print(Text(f"\n{spent}", style="bold"))
         for item in attempts:
             console.print(Text(f"  {item.path}: {item.attempt}", style="" if item.attempt.outcome == "ok" else "yellow"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -18,9 +17,6 @@ from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions import ExpressionError
 from flowcraft.workflow.schema import Prompt, tool_lists
 
-_COST = 2**14
-"""Of scrypt: what is derived of secrets cannot be tried out quickly."""
-
 
 class StageCache:
     """Finds and keeps outputs of one stage."""
@@ -29,7 +25,6 @@ class StageCache:
         self.goes = goes
         self.stage = goes.stage
         self.ground = goes.ground
-        self._secrets: str | None = None
 
     @property
     def used(self) -> bool:
@@ -39,9 +34,8 @@ class StageCache:
 
     async def key(self, unit: Unit, scope: Mapping[str, Any]) -> str:
         """Return the hash of all that an output depends on; with ``until``, of the first try and of what ends the tries."""
-        if self._secrets is None:
-            self._secrets = await self.ground.threads.run(self._fingerprint)
-        return digest("output", unit.wanted.what, unit.wanted.code, self._tries(unit, scope), self._secrets)
+        secrets = await self._fingerprint()
+        return digest("output", unit.wanted.what, unit.wanted.code, self._tries(unit, scope), secrets)
 
     async def find(self, key: str, unit: Unit) -> tuple[str, Kept] | None:
         """Return the run that gave an output within the stage's time, and the output; nothing for what is done anew."""
@@ -77,10 +71,9 @@ class StageCache:
         values = {name: scope[name] for name in sorted(names - {self.stage.name}) if name in scope and name != "env"}
         return [until.text, most, asked, values]
 
-    def _fingerprint(self) -> str:
+    async def _fingerprint(self) -> str:
         """Return what tells the values of the file's environment names apart, without telling them."""
         body, env = self.stage.body, self.goes.frame.workflow.env
         if not env or (isinstance(body, Prompt) and not any(tools for _, tools in tool_lists(self.stage))):
             return ""
-        told = json.dumps([[name, self.ground.job.env.get(name)] for name in sorted(env)]).encode()
-        return hashlib.scrypt(told, salt=b"flowcraft outputs", n=_COST, r=8, p=1, dklen=16).hex()
+        return await self.ground.fingerprints.of({name: self.ground.job.env.get(name) for name in env})

@@ -107,7 +107,7 @@ class Element:
             return await self._failed(unit, error, piece, time.monotonic() - begun)
         origin = self.ground.origin(path) if self._is_container else ""
         value = await self.book.done(self._wanted(unit), kept, seconds=time.monotonic() - begun, origin=origin)
-        if key and not origin:
+        if key and not origin and not self.ground.offline_at(path):
             await self._cache.keep(key, unit, kept)
         return value, ""
 

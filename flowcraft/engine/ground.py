@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from flowcraft.attempts import Attempt
+from flowcraft.engine.fingerprints import Fingerprints
 from flowcraft.engine.job import Frame, Job, Spent, Stopped, Waiting
 from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces import PieceBook, Sources
@@ -70,9 +71,11 @@ class Ground(ABC):
         self.book = PieceBook((start.run.id, start.run.epoch), start.pieces, desk.writer, job.redactor, sources)
         self.budget = {unit: limit for unit, limit in job.workflow.budget.items() if unit != "time"}
         self.bench = Bench(job, desk.threads)
+        self.fingerprints = Fingerprints(desk.threads)
         self.idle = job.cancels or job.replays
         self._gaps = desk.owner.gaps
         self._offline = False
+        self._offline_at: set[str] = set()
         self._next_event = start.next_event
         self._said: set[str] = set()
         self._spent: dict[str, Spent] = {}
@@ -294,8 +297,14 @@ class Ground(ABC):
     def attempt(self, path: str, stage: str, attempt: Attempt) -> None:
         """Record an attempt that was made for this run."""
         self.book.add_attempt(AttemptRow(path=path, stage=stage, attempt=attempt))
-        self._offline |= attempt.offline and attempt.outcome == "ok"
+        if attempt.offline and attempt.outcome == "ok":
+            self._offline = True
+            self._offline_at.update(around(path))
         self._note(path, attempt)
+
+    def offline_at(self, path: str) -> bool:
+        """Say whether the built-in model answered for something at ``path`` or below it, in this segment."""
+        return path in self._offline_at
 
     def answered(self, path: str, response: ChatResponse) -> None:
         """Keep which answer counts where that cannot be told from the attempts: several models gave one, or none was asked."""

@@ -198,6 +198,9 @@ class StageRunner:
         if state == "done" and (not self._started or (forked and kinds and not self.ground.book.anew(self.path))):
             shown = "cached" if kinds == {"cache"} else "reused"
             reason = self._origin(kinds)
+        elif state == "done" and kinds:
+            before = self.ground.job.before
+            reason = f"in part from run {before.run}" if before is not None and "fork" in kinds else "in part from the cache"
         self.ground.emit(
             StageFinished,
             keep=self._started or state != "done" or bool(kinds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 
 import pytest
@@ -199,3 +200,60 @@ async def test_time_that_is_none_is_told_at_the_start(project):
         await project.run(WORD, long="soon")
 
     assert project.marks() == []
+
+
+async def test_what_tells_secrets_apart_is_derived_once_for_ten_stages_in_a_list(project, monkeypatch):
+    derived = []
+    derive = hashlib.scrypt
+    monkeypatch.setattr(hashlib, "scrypt", lambda *told, **how: derived.append(told) or derive(*told, **how))
+    monkeypatch.setenv("SOME_TOKEN", "very-secret-token")
+    text = """
+        env: [SOME_TOKEN]
+        stages:
+          list:
+            each: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+            parallel: 4
+            stages:
+              one: {run: "steps:note", with: {word: "${{ item }}"}, cache: 1h}
+    """
+
+    await project.run(text)
+
+    assert len(derived) == 1
+    assert len(kept(project)) == 10
+
+
+async def test_what_the_built_in_model_answered_instead_of_a_real_one_is_not_kept(project, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    text = """
+        stages:
+          one: {prompt: Say a, cache: 1h}
+          two: {until: "len(two) > 0", max: 2, prompt: Say b, cache: 1h}
+          three: {run: "steps:note", with: {word: "${{ one }}${{ two }}"}, cache: 1h}
+    """
+    settings = {"llm": {"default_model": "openai:gpt-4o", "offline": "allow"}}
+    async with project.open(**settings) as flow:
+        first = await project.run(text, flow)
+    async with project.open(**settings) as flow:
+        second = await project.run(text, flow)
+
+    assert first.instead
+    assert second.instead
+    assert [path for (path,) in kept(project, "path")] == ["three"]
+    assert second.stages["three"]["origin"] == "cache"
+
+
+async def test_fork_that_takes_over_what_the_built_in_model_answered_says_so(project, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    settings = {"llm": {"default_model": "openai:gpt-4o", "offline": "allow"}}
+    async with project.open(**settings) as flow:
+        first = await project.run(
+            "stages: {one: {prompt: Say a}, two: {needs: [one], run: 'steps:note', with: {word: b}}}", flow
+        )
+        second = await flow.fork(first.run)
+        third = await flow.fork(second.run, stage="two")
+        by_hand = await flow.fork(third.run, outputs={"one": "mine"})
+
+    assert (second.instead, third.instead) == (True, True)
+    assert (second.calls, third.calls) == (0, 0)
+    assert not by_hand.instead

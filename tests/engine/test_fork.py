@@ -201,6 +201,7 @@ async def test_elements_are_found_by_what_they_ask_wherever_they_stand_now(proje
     turned = await fork(project, done.run, inputs={"words": ["b", "a", "a", "a", "c"]})
 
     assert turned.outputs == {"every": ["b1", "a0", "a2", "a3", "c4"]}
+    assert shown(project)["every"] == ("done", f"in part from run {done.run}")
 
 
 async def test_output_that_is_set_by_hand_counts_and_nothing_of_its_stage_runs(project):

@@ -55,6 +55,9 @@ def test_fork_of_an_edited_file_says_what_it_took_over(forked):
     shown = folder.flowcraft("runs", "show", ended.json["run"]).out
     assert f"a: reused: from run {run}" in shown
     assert "items: done" in shown
+    pieces = folder.flowcraft("runs", "show", ended.json["run"], "--json").json["pieces"]
+    origins = {piece["path"]: piece["origin"] for piece in pieces}
+    assert (origins["b"], origins["items[0]"]) == (f"fork:{run}", None)
 
 
 @pytest.mark.slow

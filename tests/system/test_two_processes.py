@@ -129,3 +129,45 @@ def test_signal_stops_cleanly_and_tells_how_to_go_on(slow, sign):
     resumed = slow.flowcraft("runs", "resume", run, "--json")
     assert resumed.code == 0
     assert resumed.json["outputs"]["items"] == [f"<items[{index}]>" for index in range(30)]
+
+
+CACHED = """
+flowcraft: 1
+stages:
+  items:
+    each: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    parallel: 3
+    run: "steps:work"
+    with: {name: "items[${{ item }}]", seconds: 0.05, value: "${{ item }}"}
+    cache: 1h
+"""
+
+
+def test_what_one_process_keeps_another_takes_over_also_while_both_run(folder, steps):
+    folder.write("steps.py", steps)
+    folder.write("cached.yaml", CACHED)
+    both = [folder.start("run", "cached.yaml", "--json") for _ in range(2)]
+    ended = [folder.finish(process) for process in both]
+
+    later = folder.flowcraft("run", "cached.yaml", "--json")
+
+    assert [one.code for one in (*ended, later)] == [0, 0, 0]
+    assert all(one.json["outputs"] == {"items": list(range(12))} for one in (*ended, later))
+    assert later.json["stages"]["items"]["origin"] == "cache"
+    assert set(folder.starts().values()) <= {1, 2}, "each element is done once, or by both at the same time"
+
+
+def test_killed_while_outputs_are_kept_every_one_of_them_is_whole(folder, steps):
+    folder.write("steps.py", steps)
+    folder.write("cached.yaml", CACHED)
+    process = folder.start("run", "cached.yaml")
+    folder.wait_for(lambda: sum(line.startswith("end") for line in folder.lines()) >= 5, process)
+    folder.kill(process)
+    before = folder.starts()
+
+    ended = folder.flowcraft("run", "cached.yaml", "--json")
+
+    assert ended.code == 0, ended.err
+    assert ended.json["outputs"] == {"items": list(range(12))}
+    again = [name for name, count in (folder.starts() - before).items() if count and before[name]]
+    assert len(again) <= 3, "what had been kept was done again"
