@@ -58,7 +58,8 @@ def show_waiting(console: Console, waits: Sequence[Approval], *, brief: bool = F
             console.print(Text(told, style="yellow"))
             continue
         console.print(Text(f"{asked.gate} waits for an answer since {moment(asked.asked)}{until}", style="yellow"))
-        shown = asked.question if len(asked.question) <= LONGEST_SHOWN else f"{asked.question[:LONGEST_SHOWN]}..."
+        question = asked.question.strip("\n")
+        shown = question if len(question) <= LONGEST_SHOWN else f"{question[:LONGEST_SHOWN]}..."
         console.print(Text(indented(shown)))
         labelled = [f"{choice} ({label})" if label else choice for choice, label in asked.choices.items()]
         console.print(Text(f"choices: {', '.join(labelled)}", style="dim"))
@@ -129,7 +130,7 @@ def _ask(flow: FlowCraft, asked: Approval, console: Console) -> None:
     gate = flow.runs.approvals.gate(asked)
     until = f" (until {moment(asked.deadline)})" if asked.deadline is not None else ""
     console.print(Text(f"\n{asked.gate}{until}", style="bold yellow"))
-    console.print(Text(indented(asked.question)))
+    console.print(Text(indented(asked.question.strip("\n"))))
     choice = _choice(asked.choices, console)
     values = _form(gate, console) if gate.asks_form(choice) else {}
     comment = _line("comment (may be left empty): ", console)

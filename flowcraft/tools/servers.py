@@ -208,6 +208,8 @@ def _first(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, TimeoutError):
         return f"it said nothing for {START_SECONDS:g} s"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no program {error.filename!r}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -88,7 +88,7 @@ async def test_server_that_dies_is_an_error_that_tells_what_it_said_last_and_is_
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (ServerSpec(name="none", command="no-such-program"), "'none' cannot be reached: FileNotFoundError"),
+        (ServerSpec(name="none", command="no-such-program"), "'none' cannot be reached: there is no program 'no-such-program'"),
         (ServerSpec(name="gone", url="http://127.0.0.1:9/mcp"), "'gone' cannot be reached: ConnectError"),
         (
             ServerSpec(name="broken", command=sys.executable, args=("-c", "raise SystemExit('no licence')")),
