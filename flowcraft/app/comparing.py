@@ -29,6 +29,8 @@ _SAID = {
     "previous": "the answer before, which the prompt repeats,",
     "reasons": "what the judge said of the answer before",
     "server": "the MCP server",
+    "agent": "the agent",
+    "crew": "the crew",
     "code": "the code",
 }
 _DEEPEST = 50

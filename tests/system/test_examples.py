@@ -20,7 +20,9 @@ from flowcraft.testing import FaultServer, Reply
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml"))
+ALL = sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml"))
+EXAMPLES = [name for name in ALL if name != "crew"]
+"""Those that need no library besides."""
 KEY = "sk-test-0123456789"
 
 
@@ -72,7 +74,7 @@ ANSWERS = {"code_review": ("--answer", "gate=approve"), "release_notes": ("--ans
 
 
 def test_every_example_says_how_it_is_run_and_has_its_functions_beside_it():
-    for name in EXAMPLES:
+    for name in ALL:
         text = (ROOT / "workflows" / f"{name}.yaml").read_text("utf-8")
         head = text.partition("flowcraft: 1\n")[0]
         assert f"flowcraft run workflows/{name}.yaml" in head, name
@@ -386,3 +388,11 @@ def test_executor_changes_files_of_its_folder_and_no_others(work, server, dry):
     assert ("nothing was written" in patch) == (dry == "1")
     assert ("error" in outside, "error" in refused) == (True, True)
     assert ("x = 2" in command) == (dry == "0")
+
+
+def test_crew_needs_a_library_and_says_which(checkout):
+    refused = checkout.flowcraft("run", "workflows/crew.yaml", "-i", "diff=@change.diff")
+
+    assert refused.code == 2
+    assert "workflows/crew.yaml:28:5: " in refused.err
+    assert "pip install 'flowcraft[crewai]'" in refused.err
