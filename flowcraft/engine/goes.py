@@ -131,9 +131,19 @@ class Goes:
 
     def _code_of_modules(self) -> str:
         if self._code is None:
-            codes = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage)]
-            self._code = codes[0] if len(codes) == 1 else digest(*codes) if codes else ""
+            codes: list[Any] = [self.ground.code(self.frame.workflow.folder, module) for module in _modules(self.stage)]
+            names = sorted({tool.server for _, tools in tool_lists(self.stage) for tool in tools if tool.server})
+            codes += [[name, self._server(name)] for name in names]
+            self._code = codes[0] if len(codes) == 1 and not names else digest(*codes) if codes else ""
         return self._code
+
+    def _server(self, name: str) -> Any:
+        """Return how an MCP server is reached, environment values by their names."""
+        names = {known: f"env.{known}" for known in self.ground.job.env}
+        try:
+            return render_value(self.frame.workflow.servers[name], {"inputs": self.frame.inputs, "env": names})
+        except ExpressionError:
+            return None  # told where the server is needed
 
     async def carry(self, unit: Unit, failed: Piece | None, deadline: float | None) -> Kept:
         """Repeat the body until it succeeds or ``retry`` is used up; ``failed`` is the final failure that is recorded."""

@@ -239,6 +239,24 @@ def test_killed_run_asks_the_server_again_only_for_what_was_not_saved(library, s
             assert searched[f"search-{number}"] == 1
 
 
+def test_fork_asks_anew_where_the_server_is_reached_otherwise(library, server):
+    server.script("one", calls_of("search", words="gardens"), "Done", "Done anew")
+    first = library.flowcraft("run", "library.yaml", "--json")
+    assert first.code == 0, first.err
+    text = (library.path / "library.yaml").read_text()
+    library.write("same.yaml", text.replace("flowcraft: 1\n", "flowcraft: 1\nname: library\n"))
+    library.write("other.yaml", text.replace("env: {LOG", "env: {MORE: much, LOG"))
+
+    same, other = (
+        library.flowcraft("runs", "fork", first.json["run"], "--file", f"{name}.yaml", "--json") for name in ("same", "other")
+    )
+
+    assert (same.code, other.code) == (0, 0), same.err + other.err
+    assert same.json["outputs"] == {"reading": "Done"}
+    assert other.json["outputs"] == {"reading": "Done anew"}
+    assert [one.json["stages"]["reading"]["calls"] for one in (same, other)] == [0, 1]
+
+
 def test_server_that_dies_fails_the_stage_with_what_it_said_last(library, server):
     server.script("one", calls_of("die"), "never")
 
