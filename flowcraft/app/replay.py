@@ -109,7 +109,8 @@ def _defaults_taken(row: RunRow) -> Mapping[str, Input]:
 def parse_given(file: str | Path, pairs: Sequence[str], stdin: TextIO) -> dict[str, Any]:
     """Return inputs that are given as ``NAME=VALUE``, without those that are not."""
     workflow = load_workflow(file, bodies=discover().bodies())
-    return parse_inputs(workflow, pairs, stdin=stdin)
+    optional = {name: replace(known, required=False) for name, known in workflow.inputs.items()}  # the recording has the others
+    return parse_inputs(replace(workflow, inputs=optional), pairs, stdin=stdin)
 
 
 async def replay(file: str | Path, recording: str | Path | None = None, inputs: Mapping[str, Any] | None = None) -> Replayed:
@@ -118,6 +119,8 @@ async def replay(file: str | Path, recording: str | Path | None = None, inputs: 
     ``recording`` is ``<stem>.recorded.sqlite`` beside the file unless it is named; ``inputs`` count over those recorded.
     Raises WorkflowError where the file is wrong, StoreError where there is no recording or it is damaged.
     """
+    if not Path(file).is_file():
+        load_workflow(file)  # which tells what is wrong with it, before anything of a recording
     export = await asyncio.to_thread(open_recording, Path(recording) if recording is not None else recording_of(file))
     try:
         with tempfile.TemporaryDirectory(prefix="flowcraft-replay-") as folder:
