@@ -168,6 +168,7 @@ def unknown_gate(name: str, known: Sequence[str], what: str = "of the workflow")
 def parse_fields(gate: Gate, texts: Sequence[str]) -> dict[str, Any]:
     """Return the values of a form's fields from ``field=value`` pairs; raise WorkflowError with all that is wrong."""
     fields = gate.body.form.fields if gate.body.form is not None else {}
+    given: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     problems = []
     for text in texts:
@@ -178,10 +179,12 @@ def parse_fields(gate: Gate, texts: Sequence[str]) -> dict[str, Any]:
             hint = did_you_mean(name, fields) or (f"the fields are: {listed(fields)}" if fields else "it asks for none")
             problems.append(Problem(message=f"gate '{gate.name}' asks for no field '{name}'", hint=hint))
         else:
-            try:
-                values[name] = parse_value(fields[name], value)
-            except ValueError as error:
-                problems.append(Problem(message=f"field '{name}' of gate '{gate.name}': {error}"))
+            given.setdefault(name, []).append(value)
+    for name, written in given.items():
+        try:
+            values[name] = parse_value(fields[name], *written)
+        except ValueError as error:
+            problems.append(Problem(message=f"field '{name}' of gate '{gate.name}': {error}"))
     if problems:
         raise WorkflowError(problems=problems)
     return values
@@ -190,32 +193,42 @@ def parse_fields(gate: Gate, texts: Sequence[str]) -> dict[str, Any]:
 def parse_answers(workflow: Workflow, pairs: Sequence[str]) -> dict[str, Answer]:
     """Return what ``gate=choice``, ``gate.comment=text`` and ``gate.field=value`` of the command line say."""
     found: dict[str, dict[str, Any]] = {}
+    forms: dict[str, list[str]] = {}
     problems: list[Problem] = []
     for pair in pairs:
         name, equals, text = pair.partition("=")
+        outer, _, field = name.rpartition(".")
         if not equals:
             problems.append(Problem(message=f"'{pair}' answers no gate", hint="write --answer gate=approve"))
-            continue
-        if find_gate(workflow, name) is not None:
-            found.setdefault(name, {})["choice"] = text
-            continue
-        outer, _, field = name.rpartition(".")
-        gate = find_gate(workflow, outer) if parts_of(outer) else None
-        if gate is None:
+        elif find_gate(workflow, name) is not None:
+            _say(found.setdefault(name, {}), "choice", text, name, problems)
+        elif not parts_of(outer) or find_gate(workflow, outer) is None:
             problems.append(unknown_gate(name, [one.name for one in gates_of(workflow)]))
         elif field == "comment":
-            found.setdefault(outer, {})["comment"] = text
+            _say(found.setdefault(outer, {}), "comment", text, outer, problems)
         else:
-            try:
-                found.setdefault(outer, {}).setdefault("values", {}).update(parse_fields(gate, [f"{field}={text}"]))
-            except WorkflowError as error:
-                problems += error.problems
+            found.setdefault(outer, {})
+            forms.setdefault(outer, []).append(f"{field}={text}")
+    for name, texts in forms.items():
+        gate = find_gate(workflow, name)
+        assert gate is not None
+        try:
+            found[name]["values"] = parse_fields(gate, texts)
+        except WorkflowError as error:
+            problems += error.problems
     for name, given in found.items():
         if "choice" not in given:
             problems.append(Problem(message=f"gate '{name}' is given no choice", hint=f"add: --answer {name}=CHOICE"))
     if problems:
         raise WorkflowError(problems=problems)
     return {name: Answer(**given) for name, given in found.items()}
+
+
+def _say(answer: dict[str, Any], what: str, text: str, gate: str, problems: list[Problem]) -> None:
+    """Note one part of an answer, which may be said once."""
+    if what in answer:
+        problems.append(Problem(message=f"the {what} of gate '{gate}' is given more than once"))
+    answer[what] = text
 
 
 def _answer(name: str, given: Any) -> Answer:

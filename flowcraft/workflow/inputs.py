@@ -177,9 +177,9 @@ def _value(kind: Type, texts: Sequence[tuple[str, bool]]) -> Any:
     return _one(kind, texts[0][0])
 
 
-def parse_value(kind: Type, text: str) -> Any:
-    """Return the value of a type that a text says, as an input's does; raise ValueError where it says none."""
-    return _value(kind, [(text, True)])
+def parse_value(kind: Type, *texts: str) -> Any:
+    """Return the value of a type that a text says, or of a list that several say, as an input's; ValueError: they say none."""
+    return _value(kind, [(text, True) for text in texts])
 
 
 def _one(kind: Type, text: str) -> Any:

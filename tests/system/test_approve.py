@@ -94,6 +94,23 @@ def test_answers_beforehand_are_checked_at_the_start_and_kept_for_resume(gate):
     assert "<behind-4>" in resumed.out
 
 
+def test_what_is_answered_twice_is_an_error_and_a_list_takes_all_that_is_said(gate):
+    gate.write("list.yaml", 'flowcraft: 1\nstages: {gate: {approve: Who?, output: {names: "[string]", n: integer}}}\n')
+    twice = gate.flowcraft("run", "gate.yaml", "--answer", "gate=approve", "--answer", "gate=reject")
+    field = gate.flowcraft("run", "gate.yaml", "--answer", "gate.copies=1", "--answer", "gate.copies=2")
+    given = ["gate=approve", "gate.n=1", "gate.names=Ada", "gate.names=Bo"]
+    both = gate.flowcraft("run", "list.yaml", "--json", *(part for one in given for part in ("--answer", one)))
+    waits = gate.flowcraft("run", "list.yaml")
+    said = ["n=1", "names=Ada", "names=Bo"]
+    set_ = gate.flowcraft(
+        "runs", "approve", waits.run, "--choice", "approve", "--json", *(part for one in said for part in ("--set", one))
+    )
+
+    assert (twice.code, "the choice of gate 'gate' is given more than once" in twice.err) == (2, True)
+    assert (field.code, "field 'copies' of gate 'gate': it is given more than once" in field.err) == (2, True)
+    assert [one.json["outputs"]["gate"]["names"] for one in (both, set_)] == [["Ada", "Bo"], ["Ada", "Bo"]]
+
+
 def test_only_answering_leaves_going_on_to_another_command(gate):
     run = gate.flowcraft("run", "gate.yaml").run
     answered = gate.flowcraft("runs", "approve", run, "--choice", "approve", "--set", "copies=1", "--no-resume")
