@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,10 +16,12 @@ from flowcraft.plugin.capabilities import Capabilities, ModelInfo, Price
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, FinishReason, StreamEvent, TextDelta
 from flowcraft.plugin.hooks import Preset, hookimpl
 from flowcraft.plugin.provider import Provider
+from flowcraft.plugin.vectors import Vectors
 
 _CHARACTERS_PER_TOKEN = 4
 _SENTENCES = 3
 _ANSWER_LENGTH = 480
+_DIMENSIONS = 256
 
 
 class Offline(Provider):
@@ -36,6 +40,7 @@ class Offline(Provider):
         stop=True,
         seed=True,
         list_models=True,
+        embed=True,
         tools=True,  # it never calls one, and says so
         parallel_tools=False,
         tool_choice=False,
@@ -80,9 +85,25 @@ class Offline(Provider):
             yield TextDelta(word)
         yield Done(response)
 
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """Return vectors that tell which words texts share, and nothing of what they mean."""
+        return Vectors(
+            vectors=tuple(map(_vector, texts)), usage=Usage(input=_tokens(sum(map(len, texts)))), usd=0.0, offline=True
+        )
+
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return the one model that there is."""
         return [_model(self.section)]
+
+
+def _vector(text: str) -> tuple[float, ...]:
+    """Return the counts of a text's words, each word at a place that its hash says, as a vector of length 1."""
+    counts = [0.0] * _DIMENSIONS
+    for word in re.findall(r"\w+", text.casefold()):
+        number = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+        counts[number % _DIMENSIONS] += 1.0 if number >> 63 else -1.0
+    norm = math.sqrt(sum(count * count for count in counts))
+    return tuple(count / norm for count in counts) if norm else (1.0, *counts[1:])
 
 
 def _longest_text(request: ChatRequest) -> str:

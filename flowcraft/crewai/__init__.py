@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flowcraft.settings import Settings
     from flowcraft.tools import Workspace
 
-__all__ = ["FlowCraftLLM", "create_executor_agent", "create_llm_for_crewai"]
+__all__ = ["FlowCraftLLM", "create_embedder_for_crewai", "create_executor_agent", "create_llm_for_crewai"]
 
 
 def create_llm_for_crewai(
@@ -42,6 +42,23 @@ def create_llm_for_crewai(
     order = "fastest" if use_fastest else None
     strategy = "best_of_two" if use_parallel else None
     return llm_of(Models.of(LLMManager(config_path), tier, stage, order=order, strategy=strategy), params)
+
+
+def create_embedder_for_crewai(config_path: Settings | str | Path | None = None, model: str | None = None) -> dict[str, Any]:
+    """Return what ``Crew(memory=True, embedder=...)`` and ``Memory(embedder=...)`` take, on a model of ours.
+
+    ``config_path`` is a settings file (None: the one found by its usual names) or a ``Settings``; ``model`` makes the vectors,
+    None: ``llm.embeddings.model``. Raises PluginError where the library crewai is not installed, SettingsError where settings
+    are wrong or name no such model.
+    """
+    from flowcraft.crewai.library import load_library
+
+    load_library()
+    from flowcraft.crewai.embedding import TextVectors, specification
+    from flowcraft.manager import LLMManager
+
+    manager = LLMManager(config_path)
+    return specification(TextVectors(manager, manager.embedder(model)))
 
 
 def create_executor_agent(

@@ -91,7 +91,7 @@ class Models:
         chains(False)  # what is wrong with settings is said now
         bridge = Bridge()
         made = cls(f"flowcraft/{tier or stage or 'default'}", chains, bridge)
-        weakref.finalize(made, _end, manager, bridge)
+        weakref.finalize(made, close_with_process, manager, bridge)
         return made
 
     def facts(self) -> Facts:
@@ -144,7 +144,7 @@ class Models:
         return stream.response
 
 
-def _end(manager: LLMManager, bridge: Bridge) -> None:
+def close_with_process(manager: LLMManager, bridge: Bridge) -> None:
     """Close the connections and save what statistics hold."""
     if threading.main_thread().is_alive():  # the collector calls, maybe inside of what holds locks that closing needs
         bridge.stop(manager.close)

@@ -22,6 +22,7 @@ from flowcraft.errors import (
 from flowcraft.llm.alarm import Alarm
 from flowcraft.llm.base import copied_response
 from flowcraft.llm.prices import PriceBook
+from flowcraft.llm.vectors import embedded
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, ReasoningDelta, StreamEvent, TextDelta
 from flowcraft.plugin.messages import Reasoning
@@ -86,7 +87,8 @@ class ProviderLLM:
                 if provider is None or self._model == FIRST_LISTED:
                     provider = await self._prepared()
                     began = loop.time()
-                response = await provider.chat(self._model, request)
+                embeds = request.scope.embeds
+                response = await (embedded if embeds else _answered)(provider, self._model, request)
             return self._answer(request, response, loop.time() - began, None)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises has to become one of our errors here
             failure = self._own(error, f"no answer within {until - asked:.3g} s" if limit.expired() else "")
@@ -164,7 +166,7 @@ class ProviderLLM:
 
     def _answer(self, request: ChatRequest, response: ChatResponse, seconds: float, first_token: float | None) -> ChatResponse:
         # An answer that was begun for the model may need no further word.
-        if not request.prefix or response.finish_reason != "stop":
+        if not request.scope.embeds and (not request.prefix or response.finish_reason != "stop"):
             _refuse_empty(response)
         usd = response.usd if response.usd is not None else self._prices.usd(self._info, response.usage)
         info = self._info
@@ -189,6 +191,10 @@ class ProviderLLM:
         if self._redactor:
             _redact(ours, self._redactor)
         return ours
+
+
+async def _answered(provider: Provider, model: str, request: ChatRequest) -> ChatResponse:
+    return await provider.chat(model, request)
 
 
 class _Watch:

@@ -18,6 +18,10 @@ MOST_CHAINS = 1000
 """Chains that a manager keeps; composing one again takes milliseconds."""
 
 
+EMBED = "embed"
+"""What a model must be able to do to make vectors, and the task under which that is recorded."""
+
+
 class Chains:
     """Composes the chains that ``settings`` describe. ``registered`` are providers that the program itself added."""
 
@@ -58,6 +62,26 @@ class Chains:
             policies=policies,
             repair=False,
             params=self.settings.llm.params.request(),
+        )
+        return compose(spec, self._workshop)
+
+    def embedding(self, name: str) -> Chain:
+        """Return a chain of one model, at every provider whose section lists it: vectors of others do not go with its own."""
+        registry = self._workshop.registry
+        info = registry.find(name).info
+        others = [f"{section.name}:{info.model}" for section in registry.sections if info.model in section.models]
+        wish = Wish(name=name, task=EMBED, strategy="single", order="listed", cache=0)
+        policies = replace(policies_of(self.settings, None, wish, ()), confidence=None, continuation="fail")
+        names = dict.fromkeys([info.id if info.provider else name, *others])
+        spec = ChainSpec(
+            models=tuple(("embedding", one) for one in names),
+            labels=ChainLabels(task=EMBED),
+            timeout=self.settings.llm.timeout,
+            deadline=2 * self.settings.llm.timeout,
+            retries=self.settings.llm.retry_attempts,
+            policies=policies,
+            repair=False,
+            require=frozenset({EMBED}),
         )
         return compose(spec, self._workshop)
 

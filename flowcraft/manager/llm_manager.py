@@ -16,6 +16,7 @@ from flowcraft.events import Bus, Said
 from flowcraft.llm.casting import Casting, casting
 from flowcraft.llm.chain import Chain, Question
 from flowcraft.llm.composer import Workshop
+from flowcraft.llm.embedding import Embedder
 from flowcraft.llm.health import BreakerRules, HealthBoard
 from flowcraft.llm.knowledge.statistics import Statistics
 from flowcraft.llm.policies.recording import Recorder
@@ -239,6 +240,18 @@ class LLMManager:
         settings are wrong.
         """
         return self._chains.alone(name, task, timeout)
+
+    def embedder(self, model: str | None = None) -> Embedder:
+        """Return what makes vectors of texts by a model, its name None: that of ``llm.embeddings.model``.
+
+        Where none is named and no model is configured at all, ``offline`` makes them of the words alone. Raises SettingsError.
+        """
+        name = model or self.settings.llm.embeddings.model
+        if name is None:
+            if any(not link.info.offline for link in self.llm().links):
+                raise SettingsError("no model for vectors is named; set llm.embeddings.model")
+            name = OFFLINE
+        return Embedder(name, self._chains.embedding(name), self.settings.llm.embeddings.batch)
 
     async def warm(self, providers: Iterable[str], timeout: float) -> None:
         """Load what providers need, and connect to them, which may take ``timeout`` seconds.

@@ -67,6 +67,7 @@ from flowcraft.plugin.messages import (
 from flowcraft.plugin.provider import Provider, ProviderConfig, Timeouts
 from flowcraft.plugin.stages import BodyOptions, Pieces, StageBody, StageContext, Template
 from flowcraft.plugin.tools import Effect, Tool, ToolSpec, tool
+from flowcraft.plugin.vectors import Vectors
 from flowcraft.plugin.wire import content_hash, from_json, to_json
 
 __all__ = [
@@ -143,6 +144,7 @@ __all__ = [
     "ToolResult",
     "ToolSpec",
     "Usage",
+    "Vectors",
     "Verdict",
     "Video",
     "collect",

@@ -42,7 +42,7 @@ class Scope:
     reader of a stream has already, from where the model is to go on. ``check`` is given every answer before it is written
     down: it returns the answer, with its value in ``parsed``, or raises InvalidOutput. ``lost`` says, when a stream is
     closed early, whether that is because another model answered first; ``held`` is told when this attempt begins to wait for
-    a limit (True) and when that is over.
+    a limit (True) and when that is over. ``embeds`` asks for vectors of the messages in place of an answer.
     """
 
     deadline: float | None = None
@@ -63,6 +63,7 @@ class Scope:
     lost: Callable[[], bool] | None = None
     held: Callable[[bool], None] | None = None
     ledger: list[Attempt] = field(default_factory=list)
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

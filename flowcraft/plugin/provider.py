@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from flowcraft.plugin.capabilities import Capabilities, ModelInfo
 from flowcraft.plugin.chat import ChatRequest, ChatResponse, Done, StreamEvent, TextDelta, ToolCallEvent
 from flowcraft.plugin.clients import PerLoop
+from flowcraft.plugin.vectors import Vectors
 
 
 class ProviderConfig(BaseModel):
@@ -60,6 +61,10 @@ class Provider:
         for index, call in enumerate(response.tool_calls):
             yield ToolCallEvent(index, call)
         yield Done(response)
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text, with the tokens that it took. Whoever overrides it says so in ``capabilities``."""
+        raise NotImplementedError(f"{type(self).__name__} has no embed()")
 
     async def prepare(self) -> None:
         """Load what the first call needs, such as an SDK, without blocking the loop. No model's time is spent on it."""

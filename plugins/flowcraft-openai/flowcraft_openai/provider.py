@@ -14,12 +14,15 @@ from flowcraft.plugin import (
     ModelNotFound,
     Provider,
     StreamEvent,
+    Vectors,
     with_files,
 )
-from flowcraft_openai.answer import ChunkReader, Reader, check
+from flowcraft_openai.answer import ChunkReader, Reader, check, vectors_of
 from flowcraft_openai.body import chat_body
 from flowcraft_openai.config import OpenAIConfig
 from flowcraft_openai.models import listed_model
+
+EMBEDDINGS = "/embeddings"
 
 if TYPE_CHECKING:
     from flowcraft_openai.client import Client
@@ -56,6 +59,12 @@ class OpenAIProvider(Provider):
             await chunks.close()
         for event in reader.done():
             yield event
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text."""
+        client = await self._client()
+        body = {"model": model, "input": list(texts), "encoding_format": "float"}
+        return vectors_of(await client.post(body, EMBEDDINGS))
 
     async def prepare(self) -> None:
         """Load the SDK, on a thread: it takes a second."""
