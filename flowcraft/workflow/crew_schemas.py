@@ -70,6 +70,8 @@ AGENTS: Schema = {
     "examples": ["agents.yaml", {"writer": {"role": "Writer", "goal": "Write well", "backstory": "Has written for years"}}],
 }
 
+_HAS_AGENT: Schema = {"required": ["agent"], "description": "A task: somebody must do it."}
+
 CREW: Schema = {
     **_mapping(
         CREW_KEYS,
@@ -90,5 +92,15 @@ CREW: Schema = {
         },
         ["tasks"],
     ),
+    "if": {
+        "required": ["process"],
+        "properties": {"process": {"const": "hierarchical", "description": CREW_KEYS["process"]}},
+    },
+    "else": {
+        "properties": {
+            "manager": {"type": "null", "description": CREW_KEYS["manager"]},
+            "tasks": {"items": _HAS_AGENT, "additionalProperties": _HAS_AGENT, "description": CREW_KEYS["tasks"]},
+        },
+    },
     "examples": [{"tasks": [{"agent": "writer", "description": "Write on {topic}", "expected_output": "A page"}]}],
 }
