@@ -67,9 +67,9 @@ class Server:
         cursor: str | None = None
         for _ in range(MOST_LISTS):
             page = types.PaginatedRequestParams(cursor=cursor) if cursor else None
-            answer = await self._asked(session.list_tools(params=page))
-            found += [_described(tool) for tool in answer.tools]
-            cursor = answer.next_cursor
+            answer = _written(await self._asked(session.list_tools(params=page)))
+            found += [_described(tool) for tool in answer["tools"]]
+            cursor = answer.get("nextCursor")
             if not cursor:
                 break
         return found
@@ -79,7 +79,7 @@ class Server:
 
         async def call(**arguments: Any) -> Any:
             session = await self._session()
-            return _result(await self._asked(session.call_tool(described["name"], arguments)))
+            return _result(_written(await self._asked(session.call_tool(described["name"], arguments))))
 
         known = self._tools.get(described["name"])
         if known is not None:
@@ -113,13 +113,14 @@ class Server:
     async def _asked(self, answer: Any) -> Any:
         """Wait for an answer of the server; raise ToolUnavailable where it has died over it."""
         import anyio
-        from mcp import MCPError
+        import mcp
         from mcp.types import CONNECTION_CLOSED
 
+        of_servers: type[Any] = getattr(mcp, "MCPError", None) or getattr(mcp, "McpError")  # noqa: B009 - as 1.x calls it
         task = self._task
         try:
             return await answer
-        except MCPError as error:
+        except of_servers as error:
             if error.error.code != CONNECTION_CLOSED:
                 raise ToolFailed(error.error.message) from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
@@ -136,7 +137,7 @@ class Server:
             try:
                 async with AsyncExitStack() as stack:
                     streams = await stack.enter_async_context(await self._streams(log, stack))
-                    session = await stack.enter_async_context(ClientSession(*streams))
+                    session = await stack.enter_async_context(ClientSession(*streams[:2]))  # of 1.x there are three
                     async with asyncio.timeout(START_SECONDS):
                         await session.initialize()
                     if not ready.done():
@@ -167,39 +168,43 @@ class Server:
         return stdio_client(parameters, errlog=log)  # type: ignore[arg-type]  # a file that processes can write to
 
 
-def _described(tool: Any) -> dict[str, Any]:
+def _written(answer: Any) -> dict[str, Any]:
+    """Return an answer as the protocol writes it: both majors of the library read that, each into names of its own."""
+    written: dict[str, Any] = answer.model_dump(mode="json", by_alias=True)
+    return written
+
+
+def _described(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "name": tool.name,
-        "description": tool.description or "",
-        "parameters": tool.input_schema or {"type": "object", "properties": {}},
-        "effect": _effect(tool.annotations),
+        "name": tool["name"],
+        "description": tool.get("description") or "",
+        "parameters": tool.get("inputSchema") or {"type": "object", "properties": {}},
+        "effect": _effect(tool.get("annotations") or {}),
     }
 
 
-def _effect(notes: Any) -> Effect:
+def _effect(notes: Mapping[str, Any]) -> Effect:
     """Return what a tool does to the world, as far as its server says so: without a word it may do anything."""
-    if notes is not None and notes.read_only_hint:
+    if notes.get("readOnlyHint"):
         return "read"
-    return "write" if notes is not None and notes.open_world_hint is False else "external"
+    return "write" if notes.get("openWorldHint") is False else "external"
 
 
-def _result(answer: Any) -> Any:
+def _result(answer: Mapping[str, Any]) -> Any:
     """Return what a tool returned: its text, else its data. Raises ToolFailed where it says that it failed."""
-    texts = [_text(block) for block in answer.content]
-    if answer.is_error:
+    texts = [_text(block) for block in answer["content"]]
+    if answer.get("isError"):
         raise ToolFailed("\n".join(texts) or "it does not say why")
-    return "\n".join(texts) if texts or answer.structured_content is None else answer.structured_content
+    data = answer.get("structuredContent")
+    return "\n".join(texts) if texts or data is None else data
 
 
-def _text(block: Any) -> str:
-    text = getattr(block, "text", None)
-    if isinstance(text, str):
-        return text
-    resource = getattr(block, "resource", None)
-    inner = getattr(resource, "text", None)
-    if isinstance(inner, str):
-        return inner
-    kind = getattr(block, "mime_type", None) or getattr(resource, "mime_type", None) or getattr(block, "type", "something")
+def _text(block: Mapping[str, Any]) -> str:
+    resource = block.get("resource") or {}
+    for text in (block.get("text"), resource.get("text")):
+        if isinstance(text, str):
+            return text
+    kind = block.get("mimeType") or resource.get("mimeType") or block.get("type", "something")
     return f"[{kind}: not passed on]"
 
 

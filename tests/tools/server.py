@@ -7,11 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from mcp.server import MCPServer
+import mcp.server
 from mcp.types import ToolAnnotations
 
-app = MCPServer("library")
-READS = ToolAnnotations(read_only_hint=True)
+PLACE = {"host": "127.0.0.1", "port": int(sys.argv[1])} if len(sys.argv) > 1 else {}
+
+if hasattr(mcp.server, "MCPServer"):
+    app, place = mcp.server.MCPServer("library"), PLACE
+else:  # the library's major 1
+    app, place = mcp.server.FastMCP("library", **PLACE), {}
+READS = ToolAnnotations.model_validate({"readOnlyHint": True})
 
 
 def note(word: str) -> None:
@@ -28,7 +33,7 @@ def search(words: str) -> str:
     return f"found {words}"
 
 
-@app.tool(annotations=ToolAnnotations(open_world_hint=False))
+@app.tool(annotations=ToolAnnotations.model_validate({"openWorldHint": False}))
 def reserve(title: str) -> str:
     """Reserve a book."""
     note(f"reserve-{title}")
@@ -56,7 +61,4 @@ def die() -> str:
 
 
 note("serving")
-if len(sys.argv) > 1:
-    app.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
-else:
-    app.run()
+app.run(*["streamable-http"] if PLACE else [], **place)
