@@ -302,3 +302,32 @@ async def test_budget_ends_a_crew(troupe):
 
     assert result.state == "failed"
     assert "budget" in result.error
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_runner_is_made_ready_beside_the_first_stages_and_only_where_there_are_agents(troupe, loaded):
+    runner, sign = Path(sys.path[0]) / "flowcraft_chorus.py", troupe.project.path / "loaded"
+    prepare = f"import pathlib; pathlib.Path({str(sign)!r}).touch(); raise OSError('it is told by the stage')"
+    runner.write_text(runner.read_text().replace('"""Nothing takes long."""', prepare))
+    wait = f"""
+import pathlib, time
+def wait(there: bool):
+    until = time.monotonic() + 60
+    while there and not pathlib.Path({str(sign)!r}).exists() and time.monotonic() < until:
+        time.sleep(0.001)
+    return pathlib.Path({str(sign)!r}).exists()
+"""
+    troupe.project.steps(wait)
+    workflow = f"""
+    agents: {{a: {{role: x, goal: x}}}}
+    stages:
+      first: {{run: "steps:wait", with: {{there: {str(loaded).lower()}}}}}
+      second: {{needs: [first], when: first == {str(loaded).lower()}, agent: a, prompt: x}}
+    """
+    if not loaded:
+        workflow = workflow.replace("agent: a, ", "").replace("agents: {a: {role: x, goal: x}}", "")
+
+    result = await troupe.run(workflow, "Done")
+
+    assert result.outputs == {"second": "Done"}, result.error
+    assert sign.exists() is loaded
