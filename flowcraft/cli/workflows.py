@@ -37,7 +37,8 @@ def validate(
     if any(not problem.warning for problem in problems):
         raise typer.Exit(WRONG)
     if not as_json:
-        stdout().print(Text(f"{file}: fine ({len(workflow.stages)} stages)", style="green"))
+        count = len(workflow.stages)
+        stdout().print(Text(f"{file}: fine ({count} stage{'s' * (count != 1)})", style="green"))
 
 
 def schema(

@@ -69,12 +69,20 @@ _MARKS = {
     "\\": ("'\\' stands outside of quotes", ""),
 }
 _KEYWORDS = {
-    "is": ("'is' is not carried out", "write '=='"),
+    "is": ("'is' is not carried out", "write '==', or '!=' for 'is not'"),
     "lambda": ("functions cannot be written here", "compute it in a function ('run')"),
     "for": ("comprehensions are not carried out", "compute it in a function ('run')"),
     "await": ("'await' is not carried out", ""),
 }
 
+_FOREIGN_FUNCTIONS = {
+    "contains": "write: 'part' in text",
+    **dict.fromkeys(("length", "size", "count"), "write len(x)"),
+    **dict.fromkeys(("tojson", "to_json", "dumps"), "write json(x)"),
+    **dict.fromkeys(("coalesce", "ifnull", "nvl"), "write default(a, b)"),
+    "success": "leave it out: after a failure nothing new begins",
+    **dict.fromkeys(("always", "failure", "cancelled"), "what runs after a failure too stands in 'finally'"),
+}
 _MEANT = {"<>": "write '!='", "||": "write 'or'", "=>": "write '>='", "=<": "write '<='"}
 
 ReadFile = Callable[[str], str]
@@ -136,6 +144,9 @@ def _strange(text: str, place: int) -> ExpressionError:
     character = text[place]
     if character.isspace():
         return ExpressionError(f"{character!r} is no plain space", "write a plain space", offset=place)
+    if re.match(r"\|\s*[a-z]", text[place:]):
+        hint = "write default(a, b)" if text[place + 1 :].lstrip().startswith("default") else "compute it in a function ('run')"
+        return ExpressionError("'|' is not carried out: there are no filters", hint, offset=place)
     message, hint = _MARKS.get(character, (f"{character!r} has no place in an expression", ""))
     return ExpressionError(message, hint, offset=place)
 
@@ -320,7 +331,8 @@ class _Builder:
             raise self.error(node, "values cannot be called", f"the functions are: {', '.join(FUNCTIONS)}")
         name = node.func.id
         if name not in FUNCTIONS:
-            hint = did_you_mean(name, FUNCTIONS) or f"the functions are: {', '.join(FUNCTIONS)}"
+            hint = _FOREIGN_FUNCTIONS.get(name.lower(), "") or did_you_mean(name, FUNCTIONS)
+            hint = hint or f"the functions are: {', '.join(FUNCTIONS)}"
             raise self.error(node.func, f"unknown function '{name}'", hint)
         if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
             raise self.error(node, f"{name}() takes plain values", FUNCTIONS[name])

@@ -15,7 +15,16 @@ from flowcraft.workflow.servers import read_servers
 from flowcraft.workflow.stage_settings import StageSettings, read_settings
 from flowcraft.workflow.type_syntax import MISSING, TypeReader, TypeSyntaxError, Written
 from flowcraft.workflow.types import ANY, SCALARS, Named, Type, depth_of
-from flowcraft.workflow.words import BUDGET_KEYS, DEFAULT_KEYS, LATER_TOP_KEYS, RESERVED, STAGE_NAME, TOP_KEYS, later
+from flowcraft.workflow.words import (
+    BUDGET_KEYS,
+    DEFAULT_KEYS,
+    FOREIGN_TOP_KEYS,
+    LATER_TOP_KEYS,
+    RESERVED,
+    STAGE_NAME,
+    TOP_KEYS,
+    later,
+)
 
 DEEPEST_TYPE = 50
 
@@ -50,7 +59,8 @@ def check_top_keys(reading: Reading, data: Mapping[str, Any]) -> None:
         if key in LATER_TOP_KEYS:
             reading.problem((key,), later(key), key=True)
         elif key not in TOP_KEYS and not key.startswith("x-"):
-            hint = did_you_mean(key, [*TOP_KEYS, *LATER_TOP_KEYS]) or "a key of your own begins with 'x-'"
+            hint = FOREIGN_TOP_KEYS.get(key.lower().replace("-", "_")) or did_you_mean(key, [*TOP_KEYS, *LATER_TOP_KEYS])
+            hint = hint or "a key of your own begins with 'x-'"
             reading.problem((key,), f"unknown key '{key}'", hint, key=True)
 
 
@@ -181,7 +191,7 @@ def _description(reading: Reading, data: Any) -> str:
 
 def _inputs(reading: Reading, data: Any, types: TypeNames) -> dict[str, Input]:
     found: dict[str, Input] = {}
-    for name, written in reading.mapping(("inputs",), data, "'inputs'").items():
+    for name, written in reading.mapping(("inputs",), data, "'inputs'", "write inputs: {name: string}").items():
         path: Path = ("inputs", name)
         check_name(reading, path, name, "an input")
         told = types.written(path, written, default=True)
@@ -214,7 +224,7 @@ def _env(reading: Reading, data: Any) -> tuple[str, ...]:
 
 def _budget(reading: Reading, data: Any) -> dict[str, Any]:
     budget: dict[str, Any] = {}
-    given = reading.mapping(("budget",), data, "'budget'")
+    given = reading.mapping(("budget",), data, "'budget'", "write budget: {usd: 2.00, calls: 200, time: 2h}")
     reading.choose(("budget",), given, BUDGET_KEYS, "'budget'")
     for key in BUDGET_KEYS:
         if key not in given:

@@ -39,6 +39,8 @@ from flowcraft.workflow.types import (
 _NOT_WHOLE = frozenset({"run", "env"})
 _RUN_STAGES = Attribute(of=Name(name="run"), name="stages")
 _GROUPS = frozenset({"stages", "steps", "tasks", "jobs", "nodes", "outputs", "needs", "context", "state", "vars"})
+_LENGTHS = frozenset({"length", "size", "count"})
+_WHOLE = frozenset({"text", "output", "outputs", "result", "content", "answer", "response", "stdout"})
 _KINDS = {"string": "text", "integer": "a number", "number": "a number", "boolean": "a boolean"}
 
 
@@ -102,6 +104,11 @@ class Inference:
             return self._wrong(
                 node, f"unknown name '{node.name}'", "a stage is mentioned by its name alone, an input as inputs.x"
             )
+        if node.name == "secrets":
+            return self._wrong(node, f"unknown name '{node.name}'", "list its name under 'env', and write env.NAME in 'with'")
+        groups = [name for name, kind in self.stages.items() if isinstance(kind.bare, Fields) and node.name in kind.bare.fields]
+        if len(groups) == 1:
+            return self._wrong(node, f"unknown name '{node.name}'", f"stage '{groups[0]}' has it: {groups[0]}.{node.name}")
         names = [name for name in self.names if name not in self.hidden]
         hint = did_you_mean(node.name, names) or f"the names here are: {listed(names)}"
         return self._wrong(node, f"unknown name '{node.name}'", hint)
@@ -122,12 +129,16 @@ class Inference:
         base = self._base(of).bare
         if isinstance(base, Fields):
             return base.fields[name] if name in base.fields else self._unknown_field(of, base, name, place)
+        counted = f"write len({_written(of)})" if name in _LENGTHS else ""
         if isinstance(base, ListOf):
-            return self._wrong(place, f"{_named(of, self.stages)} is a list and has no field '{name}'", "take an element: [0]")
+            message = f"{_named(of, self.stages)} is a list and has no field '{name}'"
+            return self._wrong(place, message, counted or "take an element: [0]")
         if isinstance(base, Enumeration) or (isinstance(base, Scalar) and base.name in _KINDS):
             what = _KINDS[base.name] if isinstance(base, Scalar) else "text"
             hint = "give the stage an 'output' with fields" if isinstance(of, Name) and of.name in self.stages else ""
-            return self._wrong(place, f"{_named(of, self.stages)} is {what} and has no field '{name}'", hint)
+            if hint and name in _WHOLE:
+                hint = f"what it gives is {_written(of)} itself; for fields give the stage an 'output'"
+            return self._wrong(place, f"{_named(of, self.stages)} is {what} and has no field '{name}'", counted or hint)
         return ANY
 
     def _unknown_field(self, of: Node, base: Fields, name: str, place: Node) -> Type:
@@ -189,7 +200,9 @@ class Inference:
             self._word_of(right[1], left[0])
             kinds = {_group(left[1]), _group(right[1])}
             if len(kinds) == 2 and not kinds & {"", "null"}:
-                self.doubts.append(node.fail(f"{_plain(left[1])} never equals {_plain(right[1])}"))
+                fields = next((kind.fields for _, kind in (left, right) if isinstance(kind, Fields)), None)
+                hint = f"compare a field of it: {listed(fields)}" if fields else ""
+                self.doubts.append(node.fail(f"{_plain(left[1])} never equals {_plain(right[1])}", hint))
         else:
             first, second = _group(left[1]), _group(right[1])
             if first and second and "null" not in (first, second) and (first != second or first in ("a boolean", "an object")):

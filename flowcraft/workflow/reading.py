@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 
 MOST_PROBLEMS = 100
 MOST_EXPRESSIONS = 10_000
-_FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{)[ ]?([a-z_]\w*)([\w.\[\]]{0,60})[ ]?\}\}?")
+_FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{|\{(?=\w+\}))[ ]?([a-z_]\w*)([\w.\[\]]{0,60})[ ]?\}\}?")
 """What other tools' templates look like; here it is just text."""
 _IN_BRACES = re.compile(r"\{\{\w+\}\}|\{([a-z_][a-z0-9_]*)\}")
 """``{name}`` in the texts of agents and tasks; two braces are just text."""
@@ -83,13 +83,13 @@ class Reading:
                 return None
         return data
 
-    def mapping(self, path: Path, data: Any, what: str) -> Mapping[str, Any]:
+    def mapping(self, path: Path, data: Any, what: str, hint: str = "") -> Mapping[str, Any]:
         """Return ``data`` if it is a mapping; null is an empty one."""
         if data is None:
             return {}
         if isinstance(data, Mapping):
             return data
-        self.problem(path, f"{what} must be a mapping of names, not {plain_kind(data)}")
+        self.problem(path, f"{what} must be a mapping of names, not {plain_kind(data)}", hint)
         return {}
 
     def choose(self, path: Path, data: Mapping[str, Any], keys: Iterable[str], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from flowcraft.workflow.template import OPENING
 from flowcraft.workflow.types import ANY, INTEGER, NULL, STRING, Fields, ListOf, Scalar, Type, TypeMismatch, common, fits
 
 _MOST_CIRCLES = 10
+_BARE = re.compile(r"([a-z_]\w*)((?:\.\w+|\[\w+\])*)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,10 +204,25 @@ class References:
         for found, place in self.reading.foreign:
             name = found[1]
             is_input = name in self.scopes.inputs()
+            if found[0][:2] not in ("{{", "${") and (not is_input or name in self.links.inputs):
+                continue  # one brace is other tools' for inputs alone, and may be meant as it stands
             if is_input or name == "inputs" or name in self.scopes.visible(place.stage):
                 hint = f"an expression is written ${{{{ {'inputs.' if is_input else ''}{name}{found[2]} }}}}"
                 error = ExpressionError(f"'{found[0]}' is just text", hint, offset=found.start(), width=len(found[0]))
                 self.reading.warnings.append(_placed(place, error, warning=True))
+                self.links.inputs |= {name} if is_input else set()  # that it is never used says no more
+        self._check_bare_outputs()
+
+    def _check_bare_outputs(self) -> None:
+        """Warn of outputs that are nothing but a stage's name or an input."""
+        outputs = self.reading.document.data.get("outputs")
+        stages = self.scopes.visible("")
+        for name, text in outputs.items() if isinstance(outputs, Mapping) else ():
+            found = _BARE.fullmatch(text) if isinstance(text, str) else None
+            if found and (found[1] in stages or (found[1] == "inputs" and found[2])):
+                hint = f'an expression is written "${{{{ {text} }}}}"'
+                self.reading.warning(("outputs", name), f"'{text}' is just text", hint)
+                self.links.outputs |= {found[1]} if found[1] in stages else set()
 
     def _check_circles(self) -> None:
         graph = {name: set(others) for name, others in self.links.mentions.items()}

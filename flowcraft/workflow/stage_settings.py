@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,15 @@ PARAMS: Mapping[str, tuple[str, ...]] = {
     "extra": ("object",),
 }
 """What ``params`` may hold, and of which JSON types each is. What one vendor alone has stands in ``extra``."""
+
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, math.inf),
+    "top_p": (0, 1),
+    "max_tokens": (1, math.inf),
+    "top_logprobs": (0, 20),
+    "min_p": (0, 1),
+}
+"""The least and the most that no vendor goes beyond."""
 
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "number": ((int, float), "a number"),
@@ -179,8 +189,13 @@ def _params(reading: Reading, path: Path, data: Any, stage: str) -> Mapping[str,
 def param_mistake(name: str, value: Any) -> str:
     """Return why ``value`` cannot be the parameter ``name``, nothing where it can."""
     kinds = PARAMS[name]
-    if value is None or _is_one_of(value, kinds):
+    if value is None:
         return ""
+    if _is_one_of(value, kinds):
+        least, most = _LIMITS.get(name, (-math.inf, math.inf))
+        if not isinstance(value, int | float) or isinstance(value, bool) or least <= value <= most:
+            return ""
+        return f"'{name}' must be {least} or more" if math.isinf(most) else f"'{name}' must be from {least} to {most}"
     return f"'{name}' must be {kinds_text(kinds)}, not {plain_kind(value)}"
 
 

@@ -29,6 +29,7 @@ from flowcraft.workflow.words import (
     BODIES,
     FOREIGN_BODIES,
     FOREIGN_STAGE_KEYS,
+    FOREIGN_STAGES,
     LATER_BODIES,
     LATER_STAGE_KEYS,
     NOT_WITH_AGENT,
@@ -63,8 +64,10 @@ class StageReader:
 
     def all(self, data: Any) -> Block:
         """Read the section ``stages``."""
-        hint = "add: stages: {name: {prompt: ...}}"
-        return self.block(("stages",), data, ("a workflow needs 'stages'", hint))
+        missing = ("a workflow needs 'stages'", "add: stages: {name: {prompt: ...}}")
+        if data is None and FOREIGN_STAGES & set(self.reading.document.data):
+            return self.block(("stages",), {}, None)  # they stand under another tool's word, which was said already
+        return self.block(("stages",), data, missing)
 
     def last(self, data: Any, main: Block) -> Block:
         """Read the section ``finally``, whose stages see all others."""
@@ -96,7 +99,8 @@ class StageReader:
         """Read one stage; None where it has no body that can be read."""
         path, known_as = (*block.path, name), block.ids[name]
         if not isinstance(data, Mapping):
-            hint = f"write {name}: {{prompt: ...}}"
+            known = name in BODIES or name in STAGE_KEYS
+            hint = f"give the stage a name: NAME: {{{name}: ...}}" if known else f"write {name}: {{prompt: ...}}"
             self.reading.problem(path, f"a stage must be a mapping of keys, not {plain_kind(data)}", hint, key=data is None)
             return None
         key = self.body_key(path, data)
@@ -162,7 +166,7 @@ class StageReader:
                 self.reading.problem(at, later(key), key=True)
             elif key not in STAGE_KEYS:
                 known = [*STAGE_KEYS, *BODIES, *self.bodies, *LATER_STAGE_KEYS]
-                hint = FOREIGN_STAGE_KEYS.get(key.lower()) or did_you_mean(key, known)
+                hint = FOREIGN_STAGE_KEYS.get(key.lower().replace("-", "_")) or did_you_mean(key, known)
                 hint = hint or f"the keys are: {listed([*BODIES, *self.bodies, *STAGE_KEYS], 40)}"
                 self.reading.problem(at, f"unknown key '{key}' in a stage", hint, key=True)
             elif key in NOT_WITH_AGENT and body == "prompt" and "agent" in data and not takes(key, body, self.takes, data):
@@ -266,11 +270,13 @@ class StageReader:
             return None
         found = TARGET.fullmatch(target)
         if found is None:
-            hint = "write package.module:function"
-            if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
+            hint = "write package.module:function; a command stands in 'shell'"
+            if found := re.fullmatch(r"(?:\./)?(\w+)\.py", target):
+                hint = f"write {found[1]}:function"
+            elif re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
                 module, _, function = target.rpartition(".")
                 hint = f"write {module}:{function}"
-            self.reading.problem(at, f"'{target}' names no function", hint)
+            self.reading.problem(at, f"'{' '.join(target.split())[:60]}' names no function", hint)
             return None
         signature = self.signature(at, found[1], found[2])
         checked = signature is not None and signature.known

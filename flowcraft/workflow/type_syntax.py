@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from flowcraft.errors import FlowCraftError
-from flowcraft.source import did_you_mean, nearest
+from flowcraft.source import did_you_mean, listed, nearest
 from flowcraft.source.schemas import schema_mistakes
 from flowcraft.workflow.foreign_types import Model, Schema, imports
 from flowcraft.workflow.types import (
@@ -50,6 +50,12 @@ _FOREIGN_NAMES = {
     "object": "any",
     "date": "string",
 }
+_DESCRIBING = frozenset(
+    {"type", "description", "default", "required", "title", "format", "example", "examples", "enum", "items", "properties"}
+    | {"optional", "nullable", "minimum", "maximum", "minLength", "maxLength", "additionalProperties", "$schema"}
+)
+"""What other tools say of a value, each under a key of its own."""
+
 _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[|\[\]{},=(])|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s|\[\]{}(),='":]+(?::[A-Za-z_]\w*)?))"""
 )
@@ -123,7 +129,22 @@ class TypeReader:
             return self._schema(data["schema"], (*path, "schema"))
         if not data:
             raise TypeSyntaxError("an object type without fields", "write any")
-        return Fields(fields={name: self.read(part, (*path, name)).type for name, part in data.items()})
+        return self._object(data, path)
+
+    def _object(self, data: Mapping[str, Any], path: tuple[str | int, ...]) -> Type:
+        """Return the type of an object, unless it is what other tools say of one value: {type: string, default: x}."""
+        described = _described(data) if set(data) <= _DESCRIBING else ""
+        try:
+            kind = Fields(fields={name: self.read(part, (*path, name)).type for name, part in data.items()})
+        except TypeSyntaxError:
+            if not described:
+                raise
+            error = TypeSyntaxError(f"this reads as an object with the fields {listed(data)}", described, width=None)
+            error.path = path
+            raise error from None
+        if described and len(data) == 1:
+            self.warn(path, "this is an object with the one field 'type'", described)
+        return kind
 
     def _schema(self, definition: Mapping[str, Any], path: tuple[str | int, ...]) -> Type:
         for where, message in schema_mistakes(definition):
@@ -336,6 +357,24 @@ class _Word:
     start: int
     width: int
     quoted: bool = False
+
+
+def _described(data: Mapping[str, Any]) -> str:
+    """Return how one writes here what ``{type: ..., default: ..., description: ...}`` means; empty where it is none."""
+    kind = data.get("type")
+    named = _FOREIGN_NAMES.get(kind.lower(), kind.lower()) if isinstance(kind, str) else ""
+    if {"properties", "items", "enum", "additionalProperties"} & set(data):
+        return "a JSON Schema stands under 'schema': {schema: {type: ...}}" if named else ""
+    if named not in (*_BUILT_IN, *_FOREIGN_NAMES.values()):
+        return ""
+    default = data.get("default")
+    if "default" in data:
+        named += f" = {default if isinstance(default, str) else json.dumps(default)}"
+    elif data.get("required") is False or data.get("optional") is True:
+        named += " | null"
+    if isinstance(data.get("description"), str):
+        named += f" ({data['description']})"
+    return f"write the type alone: {named}"
 
 
 def _next(text: str, place: int) -> int:

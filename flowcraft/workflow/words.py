@@ -124,7 +124,9 @@ NOT_WITH_AGENT = frozenset({"params", "strategy", "confidence", "system", "attac
 FOREIGN_BODIES: Mapping[str, str] = {
     **dict.fromkeys(("python", "function", "code", "call"), "a function is called by run: package.module:function"),
     **dict.fromkeys(("workflow", "include", "import", "call_workflow"), "another workflow stands in 'uses'"),
-    **dict.fromkeys(("llm", "ask", "message", "messages", "user"), "a question to a model stands in 'prompt'"),
+    **dict.fromkeys(("ask", "message", "messages", "user"), "a question to a model stands in 'prompt'"),
+    "llm": "a question to a model stands in 'prompt', who answers it in 'model'",
+    **dict.fromkeys(("steps", "tasks", "jobs", "nodes", "block"), "several stages together stand in 'stages', by name"),
     **dict.fromkeys(("command", "cmd", "bash", "sh", "script", "exec"), "a command stands in 'shell'"),
 }
 FOREIGN_STAGE_KEYS: Mapping[str, str] = {
@@ -134,17 +136,43 @@ FOREIGN_STAGE_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("foreach", "for_each", "for", "loop", "map", "matrix", "items"), "once per element: 'each'"),
     **dict.fromkeys(("concurrency", "max_parallel", "workers"), "elements at a time: 'parallel', with 'each'"),
     **dict.fromkeys(("input", "inputs", "args", "arguments", "parameters", "variables"), "arguments stand in 'with'"),
-    **dict.fromkeys(("on_failure", "continue_on_error", "ignore_errors"), "write on_error: continue"),
-    **dict.fromkeys(("retries", "max_retries", "attempts"), "write retry: 2, or {max: 2, backoff: 5s}"),
+    **dict.fromkeys(("with_items", "with_list", "loop_over"), "once per element: 'each'"),
+    **dict.fromkeys(("on_failure", "continue_on_error", "ignore_errors", "rescue", "catch"), "write on_error: continue"),
+    **dict.fromkeys(("always", "ensure"), "what always runs last stands in 'finally', at the top of the file"),
+    **dict.fromkeys(("retries", "max_retries", "attempts", "delay", "backoff"), "write retry: 2, or {max: 2, backoff: 5s}"),
+    **dict.fromkeys(("timeout_minutes", "timeout_seconds", "max_execution_time"), "write timeout: 5m"),
+    **dict.fromkeys(("id", "name", "title", "description"), "a stage goes by its key; what it is for stands in a comment"),
+    **dict.fromkeys(("register", "save_as", "output_key", "outputs"), "what a stage gives goes by the stage's name"),
+    **dict.fromkeys(("next", "goto", "then", "edges"), "the later stage mentions the earlier one, or names it in 'needs'"),
+    "context": "mention the earlier stage in the text: ${{ name }}",
+    **dict.fromkeys(("human_input", "approval", "confirm", "interrupt"), "people are asked by a stage of its own: 'approve'"),
+    "env": "variables of a command stand in 'with', names of the environment at the top: env: [NAME]",
     **dict.fromkeys(
         ("images", "image", "audio", "files", "media", "attachments"), "what goes with a prompt stands in 'attach'"
     ),
     **dict.fromkeys(("stdin", "vars", "environment"), "variables of a command, and its stdin, stand in 'with'"),
     **dict.fromkeys(("cwd", "workdir", "working_directory"), "a command begins where the run was started: write cd ... && ..."),
     **dict.fromkeys(("temperature", "max_tokens", "top_p", "seed", "stop"), "it stands in 'params'"),
-    **dict.fromkeys(("schema", "response_format", "output_schema", "returns", "type"), "what comes out stands in 'output'"),
+    **dict.fromkeys(
+        ("schema", "response_format", "output_schema", "output_json", "output_pydantic", "expected_output", "returns", "type"),
+        "what comes out stands in 'output'",
+    ),
 }
-"""Words of other tools, and how the same is said here."""
+"""Words of other tools, with '_' for '-', and how the same is said here."""
+
+FOREIGN_STAGES = frozenset({"jobs", "steps", "tasks", "nodes"})
+FOREIGN_TOP_KEYS: Mapping[str, str] = {
+    **dict.fromkeys(FOREIGN_STAGES, "the units of work stand in 'stages', by name"),
+    "edges": "a stage mentions those that come first, or names them in its 'needs'",
+    **dict.fromkeys(DEFAULT_KEYS, "what counts for all stages stands in 'defaults'"),
+    **dict.fromkeys(("system", "on_error", "cache", "output", "tools"), "it stands in each stage that wants it"),
+    **dict.fromkeys(("vars", "variables", "parameters", "input", "args"), "what a run is given stands in 'inputs'"),
+    **dict.fromkeys(("secrets", "environment"), "names of the environment are listed in 'env'"),
+    **dict.fromkeys(("mcpservers", "mcp_servers", "servers"), "MCP servers stand in 'mcp', by name"),
+    **dict.fromkeys(("version", "apiversion"), "the version of the language is written flowcraft: 1"),
+    **dict.fromkeys(("on", "trigger", "triggers", "schedule"), "a file does not say when it is run: flowcraft run does"),
+}
+"""Words of other tools at the top of a file, in small letters with '_' for '-'."""
 
 
 def takes(key: str, body: str, plugin_takes: Mapping[str, frozenset[str]], beside: Collection[str] = ()) -> bool:
