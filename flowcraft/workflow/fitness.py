@@ -140,10 +140,11 @@ class Fitness:
         """Yield the models that stages may ask and whose price nobody knows."""
         default = self.workflow.default_model
         for stage in stages:
-            asked = list(self.facts.scorers(stage, default) if stage.judge and stage.until else ())
+            asked: list[ModelInfo] = []
             for one in [stage, *(with_model(stage, name) for name in models_of_agents(stage.body))]:
                 cast = self.facts.cast(one, default) if asks_models(stage.body) else None
                 asked += (*cast.answering, *cast.instead, *cast.judging) if cast is not None else ()
+            asked += self.facts.scorers(stage, default) if stage.judge and stage.until else ()
             yield from (info.id for info in asked if info.price is None and not info.offline)
 
     def _elsewhere(self, cast: Cast) -> bool:
