@@ -89,6 +89,8 @@ class StageRunner:
             return value, "done", ""
         items = self._items(scope)
         self.report.elements = len(items)
+        if not items:
+            self._start()  # no element of it does
         values = await self._list(items, scope)
         return values, "done", ""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 
-from flowcraft.events import GoFailed, Said
+from flowcraft.events import GoFailed, Said, StageFinished
 
 pytestmark = pytest.mark.integration
 
@@ -63,6 +64,11 @@ async def test_each_over_nothing_is_an_empty_list(project, each, expected):
     )
 
     assert result.outputs == {"items": expected}
+    (ended,) = [event for event in project.events if isinstance(event, StageFinished)]
+    assert ended.state == "done", "nothing is reused"
+    with sqlite3.connect(project.path / "flowcraft.db") as connection:
+        kinds = [kind for (kind,) in connection.execute("SELECT kind FROM events WHERE stage = 'items' ORDER BY sequence")]
+    assert kinds == ["stage.started", "stage.finished"]
 
 
 async def test_each_over_what_is_no_list_fails_and_says_so(project):
