@@ -359,11 +359,11 @@ def test_exported_runs_are_shown_logged_and_asked_for_elsewhere(folder, new_fold
     assert not other.database.exists()
 
 
+WAIT = "\ndef wait(path):\n    while not pathlib.Path(path).exists():\n        time.sleep(0.01)\n    return path\n"
+
+
 def test_follow_shows_what_happens_in_another_process_until_the_run_ends(folder, steps):
-    folder.write(
-        "steps.py",
-        steps + "\ndef wait(path):\n    while not pathlib.Path(path).exists():\n        time.sleep(0.01)\n    return path\n",
-    )
+    folder.write("steps.py", steps + WAIT)
     folder.write(
         "flow.yaml",
         'flowcraft: 1\nstages:\n  a: {run: "steps:work", with: {name: a}}\n'
@@ -403,8 +403,11 @@ def test_follow_ends_where_the_process_of_the_run_is_gone(folder, steps):
 def test_ctrl_c_leaves_a_log_that_is_followed_and_not_the_run(folder, steps):
     import signal
 
-    folder.write("steps.py", steps)
-    folder.write("flow.yaml", 'flowcraft: 1\nstages: {a: {run: "steps:work", with: {name: a, seconds: 3}}}\n')
+    folder.write("steps.py", steps + WAIT)
+    folder.write(
+        "flow.yaml",
+        'flowcraft: 1\nstages:\n  a: {run: "steps:work", with: {name: a}}\n  b: {run: "steps:wait", with: {path: go}}\n',
+    )
     runner = folder.start("run", "flow.yaml")
     folder.wait_for(lambda: bool(folder.lines()), runner)
     (run,) = folder.runs()
@@ -414,6 +417,7 @@ def test_ctrl_c_leaves_a_log_that_is_followed_and_not_the_run(folder, steps):
     follower.send_signal(signal.SIGINT)
 
     assert folder.finish(follower).code == 130
+    folder.write("go", "")
     assert folder.finish(runner).code == 0
 
 
