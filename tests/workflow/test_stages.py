@@ -163,7 +163,7 @@ def test_the_nearest_strategy_is_named(folder):
         ("{prompt: hello, with: {}}", "'prompt' takes no 'with'", "these do: run, shell, uses"),
         ("{uses: part.yaml, output: string}", "'uses' takes no 'output'", "these do: prompt, crew, run"),
         ("{prompt: hello, tymeout: 3s}", "unknown key 'tymeout'", "did you mean 'timeout'?"),
-        ("{prompt: hello, zzz: 3s}", "unknown key 'zzz'", "the keys are: prompt, crew, run, shell, uses, approve, stages, needs"),
+        ("{prompt: hello, zzz: 3s}", "unknown key 'zzz'", "the keys are: prompt, crew, run, shell, uses, approve, stages"),
         ("{prompt: hello, run: 'json:dumps'}", "a second body", "of its own"),
         ("{prompt: hello, shell: ls}", "a second body: the stage has 'prompt' already", "a stage of its own"),
         ("{shell: 'ls ${{ a.b[0].some_file }}'}", "'shell' takes no template", 'write "$some_file" in the command'),
