@@ -309,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="flowcraft-fuzz-") as folder:
         found = Fuzz(Path(folder)).run(range(given.seed, given.seed + given.count))
     median, worst = statistics.median(found.seconds) * 1000, max(found.seconds) * 1000
-    told = ", ".join(f"{count:,} {end}" for end, count in found.ends.items())
+    told = ", ".join(f"{count:,} {end}" for end, count in sorted(found.ends.items(), reverse=True))
     print(f"{given.count:,} mutations from seed {given.seed}: {told}; median {median:.1f} ms, worst {worst:.0f} ms")
     print("\n".join(found.wrong))
     return 1 if found.wrong else 0

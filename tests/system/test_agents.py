@@ -193,7 +193,7 @@ def test_the_same_tools_serve_a_prompt_and_an_agent(work, server):
 
     server.script("one", script)
     plugin = work.path / "site" / "flowcraft_chorus.py"
-    shout = '\n\ndef shout(name: str) -> str:\n    """Shout."""\n    return name.upper()\n\n\n@hookimpl\n'
+    shout = '\n\ndef shout(name: str) -> str:\n    """Shout."""\n    return name.upper()\n\n\n@plugin.hookimpl\n'
     plugin.write_text(plugin.read_text() + shout + "def flowcraft_tools():\n    return [shout]\n")
     work.write("server.py", SERVER)
     work.write("tools.yaml", TOOLS.replace("PYTHON", sys.executable).replace("TOOLS", ", ".join(f'"{tool}"' for tool in tools)))
