@@ -7,7 +7,7 @@ import os
 import platform
 import sqlite3
 
-from benchmarks import bodies, calls, engine, mutations, startup, storage
+from benchmarks import bodies, calls, crewai, engine, mutations, startup, storage
 
 ALL = {
     "startup": startup.main,
@@ -15,6 +15,7 @@ ALL = {
     "engine": engine.main,
     "bodies": bodies.main,
     "calls": calls.main,
+    "crewai": crewai.main,
     "fuzz": mutations.measure,
 }
 

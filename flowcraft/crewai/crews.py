@@ -34,6 +34,12 @@ class _NothingKept:
         return lambda *given, **named: None
 
 
+class StageCrew(Crew):  # type: ignore[misc, unused-ignore]  # the library has types only where it is installed
+    """A crew that keeps nothing outside of the run."""
+
+    _task_output_handler: Any = PrivateAttr(default_factory=_NothingKept)
+
+
 class StageTool(BaseTool):  # type: ignore[misc, unused-ignore]  # the library has types only where it is installed
     """A tool of ours, called as a piece of the stage."""
 
@@ -71,7 +77,7 @@ class Maker:
         for number, task in enumerate(crew.tasks, 1):
             shape = output_class(output) if output is not None and number == len(crew.tasks) else None
             tasks[task.name] = self._task(task, agents, tasks, shape)
-        made = Crew(
+        made = StageCrew(
             name=context.stage,
             agents=list(agents.values()),
             tasks=list(tasks.values()),
@@ -83,7 +89,6 @@ class Maker:
             memory=False,
             tracing=False,
         )
-        made._task_output_handler = _NothingKept()
         return Made(made, list(self._callers.values()))
 
     def _agent(self, agent: Described, key: str, **more: Any) -> Any:
