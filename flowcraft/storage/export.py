@@ -175,6 +175,16 @@ def is_export(name: str) -> bool:
     return any(mark in name for mark in (".", "/", os.sep))
 
 
+def holds_our_tables(path: Path) -> bool:
+    """Say whether a file is a SQLite database with FlowCraft's schema, of whatever version."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
+    except sqlite3.Error:
+        return False
+    return found is not None
+
+
 def _database(path: Path, *, read_only: bool = False) -> Database:
     return Database(URL.create("sqlite", database=str(path.absolute())), read_only=read_only)
 

@@ -5,7 +5,6 @@ Every ``STEM.recorded.sqlite`` that pytest comes by is a test: the workflow besi
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,13 +62,9 @@ def _workflow_of(recording: Path) -> Path | None:
 
 def _is_recording(path: Path) -> bool:
     """Say whether a file without a workflow beside it is a database of FlowCraft."""
-    import sqlite3
+    from flowcraft.storage.export import holds_our_tables
 
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'flowcraft_version'").fetchone() is not None
-    except sqlite3.Error:
-        return False
+    return holds_our_tables(path)
 
 
 class RecordingFile(pytest.File):
