@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flowcraft import FlowCraft
 from flowcraft.crewai import create_executor_agent
 from flowcraft.plugin import ToolCall
 from flowcraft.testing import FaultServer, Reply
@@ -156,3 +157,27 @@ def test_arguments_that_do_not_go_are_refused(project: Path, options: dict[str, 
         create_executor_agent(project, **options)
     with pytest.raises(ValueError, match="settles"):
         create_executor_agent(Workspace(project), dry=True)
+
+
+def test_example_serves_an_agent_as_well(
+    server: FaultServer, settings: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow's own tools, with CrewAI's agent in the place of the plain loop."""
+    example = Path(__file__).parents[2] / "workflows" / "executor"
+    (tmp_path / "executor.py").write_text(example.with_suffix(".py").read_text("utf-8"), "utf-8")
+    page = yaml.safe_load(example.with_suffix(".yaml").read_text("utf-8"))
+    page["agents"] = {"mender": {"role": "Executor", "goal": "Carry out what is asked"}}
+    del page["stages"]["work"]["system"]
+    page["stages"]["work"]["agent"] = "mender"
+    (tmp_path / "executor.yaml").write_text(yaml.safe_dump(page, sort_keys=False), "utf-8")
+    monkeypatch.setenv("EXECUTOR_FOLDER", str(project))
+    end = {"done": True, "report": "mended", "files": ["app.py"]}
+    server.script("a", wish("patch_file", **PATCH), wish("read_file", path="../secret.txt"), json.dumps(end))
+
+    async def run() -> Any:
+        async with FlowCraft(settings) as flow:
+            return await flow.run(tmp_path / "executor.yaml", {"task": "Mend the sum"})
+
+    assert asyncio.run(run()).outputs == end
+    assert "a + b" in (project / "app.py").read_text("utf-8")
+    assert "the secret" not in json.dumps([request.body for request in server.requests])
