@@ -43,5 +43,5 @@ def _saying(schema: Mapping[str, Any], name: str, base: type[BaseModel]) -> type
         return copy.deepcopy(dict(schema))
 
     made = create_model(name, __base__=base, __doc__=None)
-    made.model_json_schema = classmethod(model_json_schema)  # type: ignore[method-assign, assignment]
+    made.model_json_schema = classmethod(model_json_schema)  # type: ignore[method-assign, assignment]  # says what is given  # a class made here
     return made
