@@ -119,7 +119,7 @@ async def replay(file: str | Path, recording: str | Path | None = None, inputs: 
     ``recording`` is ``<stem>.recorded.sqlite`` beside the file unless it is named; ``inputs`` count over those recorded.
     Raises WorkflowError where the file is wrong, StoreError where there is no recording or it is damaged.
     """
-    if not Path(file).is_file():
+    if not await asyncio.to_thread(Path(file).is_file):
         load_workflow(file)  # which tells what is wrong with it, before anything of a recording
     export = await asyncio.to_thread(open_recording, Path(recording) if recording is not None else recording_of(file))
     try:
