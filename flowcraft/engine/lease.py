@@ -111,9 +111,7 @@ class Owner:
     over meanwhile.
     """
 
-    def __init__(
-        self, store: RunStore, on_wanted: Callable[[str, str], None], busy: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, store: RunStore, on_wanted: Callable[[str, str], None], busy: Callable[[], bool] = lambda: True) -> None:
         self._store = store
         self._on_wanted = on_wanted
         self._busy = busy

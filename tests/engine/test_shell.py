@@ -338,7 +338,7 @@ async def test_cancel_of_the_run_ends_the_group(project):
         task = asyncio.ensure_future(flow.run(path, on_start=started.append))
         await until(lambda: left.exists() and left.read_text().strip(), "the command started")
 
-        await asyncio.to_thread(flow.cancel, started[0])
+        await flow.cancel(started[0])
         result = await task
 
     assert result.state == "cancelled"
