@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
-from flowcraft.engine.failures import explain
+from flowcraft.engine.stages.failures import explain
 from flowcraft.errors import StoreError
 from flowcraft.events import Said
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowcraft.engine import RunRow
 from flowcraft.engine.ports import RunStore
-from flowcraft.engine.segment import lost_seconds
+from flowcraft.engine.runs.segment import lost_seconds
 from flowcraft.errors import WorkflowError
 from flowcraft.source import did_you_mean, parse_duration
 from flowcraft.workflow import Workflow

@@ -10,17 +10,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from flowcraft.app.attending import Attendant
-from flowcraft.app.differences import RunDifference, differences
+from flowcraft.app.comparing.differences import RunDifference, differences
 from flowcraft.app.drawings import draw_run
 from flowcraft.app.forecasts import Forecasts
-from flowcraft.app.forks import Changes, Forks
+from flowcraft.app.forks.fork import Changes, Forks
 from flowcraft.app.recordings import export_run, opened
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
 from flowcraft.drawing import Drawing, draw
 from flowcraft.engine import Answer, Approval, Engine, OnWait, RunRow
-from flowcraft.engine.forecast import Forecast
+from flowcraft.engine.forecasts.forecast import Forecast
 from flowcraft.errors import Problem
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain

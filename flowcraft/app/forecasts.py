@@ -9,17 +9,17 @@ from typing import Any
 
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
-from flowcraft.engine.forecast import Ask, Forecast, forecast
-from flowcraft.engine.past import History
-from flowcraft.engine.ranges import NOTHING, ONCE, Range
+from flowcraft.engine.forecasts.forecast import Ask, Forecast, forecast
+from flowcraft.engine.forecasts.ranges import NOTHING, ONCE, Range
+from flowcraft.engine.pieces.past import History
 from flowcraft.errors import WorkflowError
 from flowcraft.llm.casting import Casting
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.storage import Database
 from flowcraft.storage.forecast import SqlForecasts, Usual
 from flowcraft.workflow import Prompt, Stage, Template, Workflow, bind_inputs
+from flowcraft.workflow.checks.sizes import known_value
 from flowcraft.workflow.schema import Agent, Crew, agents_of, asks_models, with_model
-from flowcraft.workflow.sizes import known_value
 
 MENDED = Range(low=1, likely=1, high=2)
 """Calls for an answer with a type, which is asked for again where it does not fit."""

@@ -14,7 +14,7 @@ from flowcraft.errors import WorkflowError
 from flowcraft.settings import Settings
 from flowcraft.tools import function_tool
 from flowcraft.workflow import Template, Workflow, has_agents, plugin_tools
-from flowcraft.workflow.check import every_part
+from flowcraft.workflow.checks.check import every_part
 from flowcraft.workflow.schema import Plugin, asks_models, models_of_agents
 
 KEPT_AS = "plugins"

@@ -17,8 +17,8 @@ from flowcraft.errors import Problem, WorkflowError
 from flowcraft.source import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from flowcraft.app.comparing import Change
-    from flowcraft.app.differences import RunDifference, Side, StageDifference
+    from flowcraft.app.comparing.differences import RunDifference, Side, StageDifference
+    from flowcraft.app.comparing.values import Change
 
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 _LINES = 12
@@ -66,7 +66,7 @@ def diff_runs(
 
 
 def _difference(first: str, second: str, settings: Any) -> RunDifference:
-    from flowcraft.app.differences import differences
+    from flowcraft.app.comparing.differences import differences
     from flowcraft.app.recordings import is_export
 
     if is_export(first) and is_export(second):  # neither settings nor a database is needed

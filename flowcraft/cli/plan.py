@@ -15,8 +15,8 @@ from flowcraft.cli.figures import Figures
 from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
 
 if TYPE_CHECKING:
-    from flowcraft.engine.forecast import Forecast, StageForecast
-    from flowcraft.engine.ranges import Range
+    from flowcraft.engine.forecasts.forecast import Forecast, StageForecast
+    from flowcraft.engine.forecasts.ranges import Range
 
 DEFAULTS_SHOWN = 12
 MINUTE, HOUR = 60, 3600

@@ -10,7 +10,7 @@ from typing import Any
 from flowcraft.drawing.drawing import INPUTS, OUTPUTS, Block, Box, Drawing, Line, RunTold, Told
 from flowcraft.drawing.words import limit, one_line
 from flowcraft.workflow import Input, Prompt, Stage, Template, Workflow
-from flowcraft.workflow.expressions import Expression
+from flowcraft.workflow.expressions.expression import Expression
 from flowcraft.workflow.schema import Crew, Group, Uses, agents_of
 
 MOST_BOXES = 5_000

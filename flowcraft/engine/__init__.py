@@ -1,9 +1,7 @@
 """The engine: carries runs out. Knows models by ``llm``'s protocol and storage by ``ports.py``."""
 
-from flowcraft.engine.finale import PREFIX as FINALLY
-from flowcraft.engine.fork import Fork
-from flowcraft.engine.ground import is_judge, stage_of
-from flowcraft.engine.job import Job, Spent, StageReport
+from flowcraft.engine.pieces.fork import Fork
+from flowcraft.engine.pieces.reuse import Before, taken_from
 from flowcraft.engine.ports import (
     ENDED,
     AttemptRow,
@@ -19,9 +17,11 @@ from flowcraft.engine.ports import (
     SegmentStart,
     StateChange,
 )
-from flowcraft.engine.reuse import Before, taken_from
-from flowcraft.engine.run import Engine, OnWait
-from flowcraft.engine.waiting import Answer, Approval
+from flowcraft.engine.runs.engine import Engine, OnWait
+from flowcraft.engine.runs.finale import PREFIX as FINALLY
+from flowcraft.engine.runs.ground import is_judge, stage_of
+from flowcraft.engine.runs.job import Job, Spent, StageReport
+from flowcraft.engine.runs.waiting import Answer, Approval
 
 __all__ = [
     "ENDED",

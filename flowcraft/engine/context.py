@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.pieces.book import StagePieces
 from flowcraft.engine.ports import Quality
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.errors import PluginError, StageFailed, ToolUnavailable

@@ -10,8 +10,8 @@ from flowcraft.errors import FlowCraftError, Problem
 from flowcraft.source import Document
 from flowcraft.tools import function_tool
 from flowcraft.workflow import Stage, Workflow
-from flowcraft.workflow.check import every_part
-from flowcraft.workflow.reading import Path
+from flowcraft.workflow.checks.check import every_part
+from flowcraft.workflow.loading.reading import Path
 from flowcraft.workflow.schema import Run, tool_lists
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowcraft.engine.functions import load_function
-from flowcraft.engine.pieces import StagePieces
+from flowcraft.engine.pieces.book import StagePieces
+from flowcraft.engine.pieces.values import digest
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.engine.values import digest
 from flowcraft.errors import StageFailed, ToolUnavailable
 from flowcraft.llm.tool_calls import carry_out
 from flowcraft.llm.tool_loop import run_tools
@@ -25,13 +25,13 @@ from flowcraft.processes import inherited
 from flowcraft.source import listed as listed_names
 from flowcraft.tools import Toolbox, function_tool
 from flowcraft.tools.servers import Server, ServerSpec
-from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.workflow.expressions.expression import ExpressionError
+from flowcraft.workflow.expressions.template import render_value
 from flowcraft.workflow.schema import ToolName
-from flowcraft.workflow.template import render_value
 
 if TYPE_CHECKING:
     from flowcraft.engine.context import Context
-    from flowcraft.engine.job import Frame, Job
+    from flowcraft.engine.runs.job import Frame, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,17 @@
 """What to do, as data: workflow files, checked. Knows no model, no engine."""
 
-from flowcraft.workflow.approvals import Gate, best_match, check_answer, find_gate, gates_of, parts_of
-from flowcraft.workflow.check import check_workflow, environment_names, has_agents, mentions_run, plugin_tools
-from flowcraft.workflow.expressions import Expression, ExpressionError
-from flowcraft.workflow.facts import Facts
+from flowcraft.workflow.checks.check import check_workflow, environment_names, has_agents, mentions_run, plugin_tools
+from flowcraft.workflow.checks.facts import Facts
+from flowcraft.workflow.checks.start import check_start
+from flowcraft.workflow.editor.json_schema import workflow_schema
+from flowcraft.workflow.expressions.expression import Expression, ExpressionError
+from flowcraft.workflow.expressions.template import Template, render_value
 from flowcraft.workflow.inputs import bind_inputs, parse_inputs, parse_value, parse_written
-from flowcraft.workflow.json_schema import workflow_schema
-from flowcraft.workflow.loader import load_workflow
+from flowcraft.workflow.loading.approvals import Gate, best_match, check_answer, find_gate, gates_of, parts_of
+from flowcraft.workflow.loading.loader import load_workflow
 from flowcraft.workflow.schema import Input, Prompt, Stage, Workflow
-from flowcraft.workflow.signatures import Signature, describe_function
-from flowcraft.workflow.start import check_start
-from flowcraft.workflow.template import Template, render_value
-from flowcraft.workflow.types import Type, TypeMismatch
+from flowcraft.workflow.types.signatures import Signature, describe_function
+from flowcraft.workflow.types.type import Type, TypeMismatch
 
 __all__ = [
     "Expression",

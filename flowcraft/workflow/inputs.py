@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.source import did_you_mean, listed, read_document
-from flowcraft.workflow.foreign_types import imports
 from flowcraft.workflow.schema import Input, Workflow
-from flowcraft.workflow.type_syntax import finite, parse_json
-from flowcraft.workflow.types import Enumeration, ListOf, Scalar, Type, TypeMismatch
+from flowcraft.workflow.types.foreign import imports
+from flowcraft.workflow.types.syntax import finite, parse_json
+from flowcraft.workflow.types.type import Enumeration, ListOf, Scalar, Type, TypeMismatch
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, Position
-from flowcraft.workflow.expressions import Expression
-from flowcraft.workflow.template import Template
-from flowcraft.workflow.types import ANY, Fields, Type
+from flowcraft.workflow.expressions.expression import Expression
+from flowcraft.workflow.expressions.template import Template
+from flowcraft.workflow.types.type import ANY, Fields, Type
 
 LANGUAGE_VERSION = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from flowcraft.workflow.expressions import FUNCTIONS
+from flowcraft.workflow.expressions.expression import FUNCTIONS
 
 STAGE_NAME = r"[a-z_][a-z0-9_]*"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowcraft.app import FlowCraft
-from flowcraft.app.comparing import asked_differs, changes, differ, unified
+from flowcraft.app.comparing.values import asked_differs, changes, differ, unified
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from flowcraft.engine import Answer
-from flowcraft.engine.segment import Segment
+from flowcraft.engine.runs.segment import Segment
 from flowcraft.errors import StoreError
 from flowcraft.events import RunStarted, Said
 
@@ -214,7 +214,7 @@ async def test_cancel_between_the_beginning_of_a_segment_and_its_first_step_coun
             super().__init__(*arguments)
             self.cancel()  # as the thread that beats may do
 
-    monkeypatch.setattr("flowcraft.engine.run.Segment", Cancelled)
+    monkeypatch.setattr("flowcraft.engine.runs.engine.Segment", Cancelled)
     result = await project.run('stages: {one: {run: "steps:note", with: {word: one}}}')
 
     assert (result.state, project.marks()) == ("cancelled", [])

@@ -326,7 +326,7 @@ async def test_function_may_hand_its_module_to_other_processes(project):
 
 
 def test_code_beside_a_package_that_is_imported_relatively_counts(project):
-    from flowcraft.engine.sources import code_digest
+    from flowcraft.engine.pieces.sources import code_digest
 
     project.write("pkg/__init__.py", "")
     project.write("pkg/inner.py", "VALUE = 1\n")
@@ -338,7 +338,7 @@ def test_code_beside_a_package_that_is_imported_relatively_counts(project):
 
 
 def test_digest_of_installed_code_does_not_depend_on_what_is_imported(project):
-    told = "import sys; from flowcraft.engine.sources import code_digest; {}; print(code_digest('.', 'wsgiref.util'))"
+    told = "import sys; from flowcraft.engine.pieces.sources import code_digest; {}; print(code_digest('.', 'wsgiref.util'))"
     digests = {
         subprocess.run([sys.executable, "-c", told.format(first)], capture_output=True, text=True, check=True).stdout
         for first in ("pass", "import wsgiref.util")

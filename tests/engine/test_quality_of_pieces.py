@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowcraft.engine.rendering import asked, render
-from flowcraft.engine.values import digest
+from flowcraft.engine.pieces.values import digest
+from flowcraft.engine.stages.rendering import asked, render
 from flowcraft.workflow import load_workflow
 
 pytestmark = pytest.mark.unit

@@ -11,7 +11,7 @@ import pytest
 
 from flowcraft.errors import WorkflowError
 from flowcraft.workflow import load_workflow
-from flowcraft.workflow.files import Files, UnreadableFile, lies_below, open_plain
+from flowcraft.workflow.loading.files import Files, UnreadableFile, lies_below, open_plain
 
 pytestmark = pytest.mark.unit
 

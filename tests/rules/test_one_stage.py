@@ -89,7 +89,7 @@ async def test_a_pause_is_never_longer_than_five_minutes(place, monkeypatch):
     async def sleep(seconds: float) -> None:
         asked.append(seconds)
 
-    monkeypatch.setattr("flowcraft.engine.goes.asyncio.sleep", sleep)
+    monkeypatch.setattr("flowcraft.engine.stages.goes.asyncio.sleep", sleep)
     await place.run('stages: {a: {run: "steps:fail", retry: {max: 12, backoff: 2s}}}\n')
 
     assert len(asked) == 12

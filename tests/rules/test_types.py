@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flowcraft.workflow.types import TypeMismatch
+from flowcraft.workflow.types.type import TypeMismatch
 
 pytestmark = pytest.mark.unit
 

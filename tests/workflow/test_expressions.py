@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flowcraft.workflow.expression_syntax import parse_expression
-from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.workflow.expressions.expression import ExpressionError
+from flowcraft.workflow.expressions.syntax import parse_expression
 
 pytestmark = pytest.mark.unit
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from flowcraft.errors import WorkflowError
 from flowcraft.source import read_document
 from flowcraft.workflow import Facts, check_workflow, load_workflow
-from flowcraft.workflow.expression_syntax import parse_expression
-from flowcraft.workflow.expressions import ExpressionError
+from flowcraft.workflow.expressions.expression import ExpressionError
+from flowcraft.workflow.expressions.syntax import parse_expression
 
 pytestmark = pytest.mark.unit
 

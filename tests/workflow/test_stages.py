@@ -10,8 +10,8 @@ from pydantic import Field
 from flowcraft.plugin import BodyOptions, StageBody, Template
 from flowcraft.settings import Params
 from flowcraft.workflow import render_value
+from flowcraft.workflow.loading.stage_settings import PARAMS
 from flowcraft.workflow.schema import Plugin, Prompt, Retry, Run, Uses
-from flowcraft.workflow.stage_settings import PARAMS
 from flowcraft.workflow.words import LATER_STAGE_KEYS
 
 pytestmark = pytest.mark.unit

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from flowcraft.workflow import TypeMismatch
-from flowcraft.workflow.types import ANY, INTEGER, NULL, NUMBER, STRING, Fields, ListOf, common, fits, type_of
+from flowcraft.workflow.types.type import ANY, INTEGER, NULL, NUMBER, STRING, Fields, ListOf, common, fits, type_of
 
 pytestmark = pytest.mark.unit
 

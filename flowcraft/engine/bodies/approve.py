@@ -10,7 +10,7 @@ from flowcraft.engine.context import Context
 from flowcraft.plugin.stages import StageBody
 
 if TYPE_CHECKING:
-    from flowcraft.workflow.types import Fields
+    from flowcraft.workflow.types.type import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
-from flowcraft.engine.crews import CrewAsk, carry_out_crew
+from flowcraft.engine.stages.crews import CrewAsk, carry_out_crew
 from flowcraft.plugin.stages import StageBody
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context, LeavesValue
-from flowcraft.engine.values import LARGEST
+from flowcraft.engine.pieces.values import LARGEST
 from flowcraft.errors import StageFailed
 from flowcraft.plugin.stages import StageBody
 from flowcraft.processes import Command, Outcome, carry_out, inherited
-from flowcraft.workflow.template import inserted
+from flowcraft.workflow.expressions.template import inserted
 
 LARGEST_VARIABLE = 100_000
 """Bytes of one value that a command is given as a variable; what is larger is piped."""

@@ -1,0 +1,1 @@
+"""What differs: between two runs, and between a recording and what a file asks for today."""

@@ -1,0 +1,1 @@
+"""Runs that begin from what another one finished."""

@@ -1,0 +1,1 @@
+"""Finished bits of work: done once, found again by resume, fork, cache and replay."""

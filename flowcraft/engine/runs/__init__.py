@@ -1,0 +1,1 @@
+"""Runs: segments, who owns them, what waits, how they end."""

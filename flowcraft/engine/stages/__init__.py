@@ -1,0 +1,1 @@
+"""One stage: when, each, until, retry, gates; every end of it recorded."""

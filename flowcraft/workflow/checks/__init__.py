@@ -1,0 +1,1 @@
+"""What needs knowledge of models, plugins and this machine."""

@@ -1,0 +1,1 @@
+"""Expressions and templates: their grammar, their values, what they mention."""

@@ -1,0 +1,1 @@
+"""From a file to a Workflow: every problem of it at its place."""

@@ -1,0 +1,1 @@
+"""Types of values: as they are written, as JSON Schema, of Python's functions and models."""
