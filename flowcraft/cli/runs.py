@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,12 @@ runs = typer.Typer(help="What ran, what it did, and how to go on with it.", no_a
 
 def _started(run: RunRow) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
+
+
+def _widest(title: str, rows: Sequence[RunRow]) -> int:
+    """Return how many characters a column of the list takes."""
+    shown = {"": [" "], "run": [row.id for row in rows], "state": [row.state for row in rows], "started": [" " * 16]}
+    return max(map(len, [title, *shown[title]]))
 
 
 def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
@@ -68,10 +75,11 @@ def list_runs(
         stderr().print("no runs yet; begin with: flowcraft run FILE")
         return
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    # Where a terminal is narrow, the name alone is shortened: a figure that is cut is none.
     for title in ("", "run", "workflow", "state", "started"):
-        found.add_column(title, no_wrap=True)
+        found.add_column(title, no_wrap=True, min_width=None if title == "workflow" else _widest(title, rows))
     for title in ("time", "calls", "USD"):
-        found.add_column(title, justify="right", no_wrap=True)
+        found.add_column(title, justify="right", no_wrap=True, min_width=6 if title != "calls" else 5)
     for row in rows:
         mark, style = MARKS.get(row.state, ("▸" if row.state == "running" else "·", "cyan"))
         spent = totals.get(row.id)
@@ -81,7 +89,7 @@ def list_runs(
             row.id,
             row.workflow,
             Text(row.state, style=style),
-            _started(row),
+            _started(row)[:-3],
             f"{row.seconds:.1f} s",
             *cost,
         )

@@ -116,6 +116,7 @@ def test_run_is_listed_shown_and_logged(hello):
 
     assert run in listed
     assert "hello" in listed
+    assert "…" not in listed  # in 80 columns nothing of it is cut
     assert "offline" in shown
     assert "Ann" in shown
     assert "stage.finished" in logged
