@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import threading
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,9 @@ QUIET = {
 }
 """What the library is told by the environment, except where the user says otherwise there. OTEL_SDK_DISABLED is not among it:
 it would end the user's own tracing."""
+
+SETS = {"TOKENIZERS_PARALLELISM": "false"}
+"""What the library's import sets in the environment by itself."""
 
 
 def is_installed() -> bool:
@@ -44,7 +49,7 @@ def load_library() -> Any:
         return sys.modules["crewai"]
     if not is_installed():
         raise PluginError(f"agents of CrewAI's need the library crewai, which is not installed; install it with: {INSTALL}")
-    environment, warn = dict(os.environ), warnings.warn
+    environment, warn, sets = dict(os.environ), warnings.warn, {**_of_files(), **SETS}
     try:
         with warnings.catch_warnings():  # what it says of itself while it loads is nobody's business, nor are its filters
             warnings.simplefilter("ignore")
@@ -53,8 +58,21 @@ def load_library() -> Any:
         raise PluginError(f"the library crewai cannot be imported ({error}); install it anew with: {INSTALL}") from error
     finally:
         warnings.warn = warn
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
+        for name, content in sets.items():
+            if name not in environment and os.environ.get(name) == content:  # what other threads set meanwhile stays
+                del os.environ[name]
+
+
+def _of_files() -> dict[str, str | None]:
+    """Return what the import sets of a ``.env`` file: of the nearest above the library, or above where the process stands."""
+    spec = find_spec("crewai")
+    found: dict[str, str | None] = {}
+    library = Path(spec.origin).parent if spec is not None and spec.origin else Path.cwd()
+    for folder in (library, Path.cwd()):
+        file = next((each / ".env" for each in (folder, *folder.parents) if (each / ".env").exists()), None)
+        with contextlib.suppress(ImportError, OSError, ValueError):  # a file that cannot be read sets nothing
+            found |= import_module("dotenv.main").DotEnv(file, override=False, encoding="utf-8").dict() if file else {}
+    return found
 
 
 def _silence() -> None:

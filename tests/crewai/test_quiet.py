@@ -155,3 +155,29 @@ def test_what_the_user_sets_is_left_as_it_is(tmp_path: Path, server: FaultServer
     found = run(tmp_path, server, OURS_FIRST, CREWAI_DISABLE_VERSION_CHECK="false", OTEL_SDK_DISABLED="true")
     assert "CREWAI_DISABLE_VERSION_CHECK" not in found["environment"]
     assert found["raw"] == "fine"
+
+
+def test_the_import_takes_back_what_it_reads_from_a_file_and_nothing_of_what_other_threads_set(tmp_path: Path) -> None:
+    program = """
+    import os, sys, threading, time
+    def meanwhile():
+        while "crewai" not in sys.modules:
+            time.sleep(0.001)
+        os.environ["OF_ANOTHER_THREAD"] = "1"
+        os.environ["TAKEN_BACK"] = "another value"
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    from flowcraft.crewai.library import load_library
+    import dotenv
+    load_library()
+    thread.join()
+    assert os.environ["OF_ANOTHER_THREAD"] == "1"
+    assert os.environ["TAKEN_BACK"] == "another value"
+    assert not {"FROM_A_FILE", "BUILT", "TOKENIZERS_PARALLELISM"} & os.environ.keys()
+    dotenv.load_dotenv(".env")
+    assert os.environ["BUILT"] == "1 and more", "the file is one that the import reads"
+    """
+    (tmp_path / ".env").write_text("FROM_A_FILE=1\nBUILT=${FROM_A_FILE} and more\nTAKEN_BACK=x\n")
+    command = [sys.executable, "-c", textwrap.dedent(program)]  # without a file of its own: .env is looked for where it stands
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
