@@ -80,9 +80,10 @@ def _print(event: dict[str, Any], console: Console) -> None:
     at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
     style = _STYLES.get(event.get("level", "")) or _STYLES.get(event.get("state", ""), "")
     console.print(Text(f"{at}  {event['kind']:<15} {_told(event)}", style=style))
-    trace = event.get("details", {}).get("traceback")
-    if trace:
-        console.print(Text("    " + trace.rstrip().replace("\n", "\n    "), style="dim"))
+    details = event.get("details", {})
+    for more in (details.get("traceback"), details.get("text") if event["kind"] == "said" else None):
+        if isinstance(more, str) and more:
+            console.print(Text("    " + more.rstrip().replace("\n", "\n    "), style="dim"))
 
 
 TOLD = ("stage", "state", "message", "reason", "error", "choice", "by", "comment")

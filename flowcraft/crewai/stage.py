@@ -26,6 +26,9 @@ FACTS: Final = "crewai"
 LONGEST_TOLD: Final = 2_000
 """Characters of an answer or a result that the run's log shows of an agent that is verbose."""
 
+LONGEST_LINE: Final = 160
+"""Characters of it that stand in the line of who watches the run."""
+
 
 class Caller:
     """One agent of a crew, as one go of a stage sees it: what it asks and which tools it calls, each a piece.
@@ -159,7 +162,10 @@ class Caller:
 
     def _tell(self, what: str, text: str) -> None:
         if self._tells:
-            self._context.emit(f"{self.key} {what}", text=text[:LONGEST_TOLD])
+            line = " ".join(text.split())
+            shown = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
+            rest = {} if shown == text else {"text": text[:LONGEST_TOLD]}
+            self._context.emit(f"{self.key} {what}: {shown or '(nothing)'}", **rest)
 
     def check_end(self) -> None:
         """Raise RunDiverged where the run recorded more of this agent than it asked for this time."""

@@ -227,6 +227,43 @@ async def test_a_typed_value_behind_tools(server: FaultServer, stage: Make) -> N
     assert server.count() == 3
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'It must be {"type": "object", "properties": {"n": {"type": "integer"}}} as you say',
+        '{"n": "many"}',
+        "{n: ",
+        "There are three",
+    ],
+)
+async def test_a_text_that_holds_no_value_is_asked_for_it_as_a_prompt_is(server: FaultServer, stage: Make, text: str) -> None:
+    def search(words: str) -> str:
+        return "found"
+
+    shape = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    crew = crew_of(agent("one", tools=[tool_of(search)]))
+    server.script("a", text, '{"n": "some"}', '{"n": 3}')
+    found = stage(output=OutputSpec(schema=shape))
+    assert await carried_out(crew, found) == {"n": 3}
+    assert server.count() == 3, "the text, the value that does not fit, and the value that is mended"
+    assert found.pieces.parts == ["crewai", "one/call[1]", "one/call[2]"]
+    server.script("a", text, *["I give up"] * 9)
+    with pytest.raises(LLMError, match="no JSON"):
+        await carried_out(crew, stage(output=found.output))
+
+
+@pytest.mark.parametrize("text", ['{"n": 3}', '```json\n{"n": 3}\n```', 'It is {"n": 3,}', '{"n": 3, "more": 1}'])
+async def test_a_value_in_a_text_is_found_as_a_prompts_is(server: FaultServer, stage: Make, text: str) -> None:
+    def search(words: str) -> str:
+        return "found"
+
+    shape = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    server.script("a", text)
+    found = stage(output=OutputSpec(schema=shape))
+    assert await carried_out(crew_of(agent("one", tools=[tool_of(search)])), found) == {"n": 3}
+    assert server.count() == 1
+
+
 async def test_context_is_that_of_the_tasks_that_are_named(server: FaultServer, stage: Make) -> None:
     server.script("a", "first words", "second words", "third", "fourth")
     tasks = [
@@ -423,11 +460,17 @@ async def test_it_prints_nothing_and_tells_the_log_of_who_is_verbose(
     def search(words: str) -> str:
         return "found"
 
-    server.script("a", calls("search", {"words": "x"}), "done", "fine")
+    server.script("a", calls("search", {"words": "x"}), "done\n" + "at last " * 50, "fine")
     found = stage()
     await carried_out(crew_of(agent("one", tools=[tool_of(search)], options={"verbose": True}), agent("two")), found)
     assert capfd.readouterr() == ("", "")
-    assert [message for message, _ in found.said] == ["one calls search", "one is told by search", "one says"]
+    assert [message[:40] for message, _ in found.said] == [
+        'one calls search: {"words": "x"}',
+        "one is told by search: found",
+        "one says: done at last at last at last a",
+    ]
+    assert [bool(data) for _, data in found.said] == [False, False, True]
+    assert found.said[-1][1]["text"].startswith("done\nat last"), "what does not stand in the line is in the log"
     found.said.clear()
     await carried_out(crew_of(agent("one", tools=[tool_of(search)], options={"verbose": True}), agent("two")), found)
     assert found.said == [], "what is replayed is not told again"

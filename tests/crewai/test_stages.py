@@ -221,4 +221,4 @@ def test_verbose_goes_to_the_log_of_the_run(server: FaultServer, project: Projec
     done = flowcraft(project, "run", "flow.yaml", "--json")
     assert done.returncode == 0, done.stderr
     told = flowcraft(project, "runs", "logs", json.loads(done.stdout)["run"])
-    assert "writer says" in told.stdout
+    assert "writer says: an essay" in told.stdout
