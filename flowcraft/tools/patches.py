@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 MOST_SHOWN: Final = 20_000
 """Characters of a diff that a model is shown."""
+
+MOST_COMPARED: Final = 25_000_000
+"""Pairs of lines that are looked at to show a change line by line; beyond that all between its ends is one change."""
+
+_AROUND = 3
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@.*")
 
@@ -26,11 +32,12 @@ def replaced(text: str, old: str, new: str) -> str:
     """Return ``text`` with ``new`` for ``old``, which must stand there once. Raises Unfit."""
     if not old:
         raise Unfit("'old' is empty: give the passage to replace, as it stands in the file")
-    found = text.count(old)
-    if found != 1:
-        how = "does not stand in the file; read it again" if not found else f"stands there {found} times; give more around it"
-        raise Unfit(f"the passage to replace {how}")
-    return text.replace(old, new)
+    first = text.find(old)
+    if first < 0:
+        raise Unfit("the passage to replace does not stand in the file; read it again")
+    if text.find(old, first + 1) >= 0:  # one that overlaps it is another one too
+        raise Unfit(f"the passage to replace stands there {max(text.count(old), 2)} times; give more around it")
+    return text[:first] + new + text[first + len(old) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ def patched(text: str, diff: str) -> str:
     at = 0
     for hunk in hunks(diff):
         start = hunk.start - 1 if hunk.before else hunk.start
-        if start < at or lines[start : start + len(hunk.before)] != list(hunk.before):
+        if not at <= start <= len(lines) or lines[start : start + len(hunk.before)] != list(hunk.before):
             raise Unfit(f"the hunk at line {hunk.start} does not fit the file; read it again")
         done += [*lines[at:start], *hunk.after]
         at = start + len(hunk.before)
@@ -104,17 +111,71 @@ def _hunk(head: re.Match[str], rows: list[str], at: int) -> tuple[Hunk, int]:
 
 def _cut(before: list[str], after: list[str], sign: str) -> None:
     """Take the end off a last line that has none."""
+    if sign not in (" ", "-", "+"):
+        raise Unfit("a diff says of no line that it has no newline")
     for lines in [before] if sign == "-" else [after] if sign == "+" else [before, after]:
         lines[-1] = lines[-1].removesuffix("\n")
 
 
-def shown(path: str, before: str | None, after: str, most: int = MOST_SHOWN) -> str:
-    """Return a change as a unified diff, at most ``most`` characters of it."""
-    old = [] if before is None else lines_of(before)
+def shown(path: str, before: str | None, after: str) -> str:
+    """Return a change as a unified diff."""
     source = "/dev/null" if before is None else f"a/{path}"
-    rows = difflib.unified_diff(old, lines_of(after), source, f"b/{path}")
-    text = "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
-    return text if len(text) <= most else f"{text[:most]}\n[{len(text) - most:,} characters of the diff are left out]\n"
+    heads = f"--- {source}\n", f"+++ b/{path}\n"
+    rows = (*heads, *_rows(lines_of(before or ""), lines_of(after)))
+    return "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
+
+
+def shortened(diff: str) -> str:
+    """Return as much of a diff as a model is shown."""
+    if len(diff) <= MOST_SHOWN:
+        return diff
+    return f"{diff[:MOST_SHOWN]}\n[{len(diff) - MOST_SHOWN:,} characters of the diff are left out]\n"
+
+
+def _rows(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    """Yield the hunks of a diff. Only what stands between the first and the last change is compared, and a little around it."""
+    head = _alike(before, after)
+    tail = _alike(before[head:][::-1], after[head:][::-1])
+    start, around = max(head - _AROUND, 0), min(tail, _AROUND)
+    old, new = before[start : len(before) - tail + around], after[start : len(after) - tail + around]
+    for group in _groups(old, new, head - start, around):
+        first, last = group[0], group[-1]
+        yield f"@@ -{_span(start + first[1], start + last[2])} +{_span(start + first[3], start + last[4])} @@\n"
+        for kind, old_from, old_to, new_from, new_to in group:
+            if kind == "equal":
+                yield from (f" {line}" for line in old[old_from:old_to])
+                continue
+            yield from (f"-{line}" for line in old[old_from:old_to])
+            yield from (f"+{line}" for line in new[new_from:new_to])
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many lines two texts begin with alike."""
+    return next(
+        (place for place, (mine, yours) in enumerate(zip(one, other, strict=False)) if mine != yours), min(len(one), len(other))
+    )
+
+
+_Change = tuple[str, int, int, int, int]
+
+
+def _groups(old: Sequence[str], new: Sequence[str], above: int, below: int) -> Iterator[Sequence[_Change]]:
+    """Yield what differs, with the lines around it; as one change where comparing line by line could take minutes."""
+    if len(old) * len(new) <= MOST_COMPARED:
+        yield from difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(_AROUND)
+        return
+    ends = len(old) - below, len(new) - below
+    yield (
+        ("equal", 0, above, 0, above),
+        ("replace", above, ends[0], above, ends[1]),
+        ("equal", ends[0], len(old), ends[1], len(new)),
+    )
+
+
+def _span(start: int, stop: int) -> str:
+    """Return lines as a hunk's head names them; they are counted from 0 here and from 1 there."""
+    length = stop - start
+    return f"{start + 1}" if length == 1 else f"{start + (length > 0)},{length}"
 
 
 def line_end(text: str) -> str:

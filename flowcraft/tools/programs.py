@@ -94,7 +94,7 @@ class Programs:
         bash = shutil.which("bash", path=self._places)
         if bash is None:
             raise Refused("commands need bash, and there is none")
-        with self._folder.opened(), tempfile.TemporaryDirectory(prefix="flowcraft-") as home:
+        with self._folder.opened(), tempfile.TemporaryDirectory(prefix="flowcraft-", ignore_cleanup_errors=True) as home:
             command = Command(
                 bash=bash,
                 options=("--noprofile", "--norc"),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
+import itertools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from flowcraft.plugin.tools import Tool
 from flowcraft.source.patterns import pattern_mistake
 from flowcraft.tools.folder import Folder, Opened, Refused, parts_of, read_at
 from flowcraft.tools.functions import function_tool
-from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shown
+from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shortened, shown
 from flowcraft.tools.programs import Programs
 
 SKIPPED: Final = frozenset(
@@ -37,6 +38,7 @@ COMMAND_SECONDS: Final = 120.0
 
 _LONGEST_LINE = 1_000
 _MOST_WALKED = 200_000
+_DEEPEST = 100
 
 
 class Workspace:
@@ -61,7 +63,12 @@ class Workspace:
         self._programs = Programs(self._folder, commands, environment)
         self._seconds = command_seconds
         self._diffs: list[str] = []
+        self._changing = threading.Lock()  # a model may have several changes made at once
         self.dry = dry
+
+    def __deepcopy__(self, memo: Mapping[int, object]) -> Self:
+        """Return itself: what a copied agent changes belongs to the same diff."""
+        return self
 
     @property
     def folder(self) -> str:
@@ -97,10 +104,13 @@ class Workspace:
         chosen = lines[first - 1 : min(last or len(lines), first - 1 + MOST_LINES)]
         if first > max(len(lines), 1):
             raise Refused(f"{path!r} has {len(lines):,} lines")
-        given = "".join(chosen)[:MOST_READ]
+        whole = _fitting(chosen)
+        given = "".join(chosen[:whole])
         if len(given) == len(text):
             return text
-        whole = len(lines_of(given))
+        if chosen and not whole:
+            cut = f"[line {first:,} of {len(lines):,}, its first {MOST_READ:,} characters of {len(chosen[0]):,}]"
+            return f"{chosen[0][:MOST_READ]}\n{cut}"
         return f"{given}\n[lines {first:,} to {first - 1 + whole:,} of {len(lines):,}]"
 
     def list_files(self, pattern: Annotated[str, "which files, such as **/*.py or src/*"] = "**") -> list[str]:
@@ -134,9 +144,10 @@ class Workspace:
         self, path: Annotated[str, "the path in the project"], content: Annotated[str, "the whole content of the file"]
     ) -> str:
         """Write a file of the project as a whole, new or in the place of what it held. Returns the diff."""
-        before = self._folder.find(path)
-        old = None if before is None else _text(before, path)
-        return self._change(path, before, old, content if old is None else _with_ends(content, line_end(old)))
+        with self._changing:
+            before = self._folder.find(path)
+            old = None if before is None else _text(before, path)
+            return self._change(path, before, old, content if old is None else _with_ends(content, line_end(old)))
 
     def patch_file(
         self,
@@ -148,14 +159,15 @@ class Workspace:
         """Change a part of a file: one passage for another, or by a unified diff. What does not fit is refused."""
         if bool(old) == bool(diff):
             raise Refused("give either 'old' and 'new', or 'diff'")
-        before = self._folder.read(path)
-        text = _text(before, path)
-        ends = line_end(text)
-        plain = text.replace("\r\n", "\n") if ends == "\r\n" else text
-        if ends == "\r\n":
-            old, new, diff = (part.replace("\r\n", "\n") for part in (old, new, diff))
-        after = patched(plain, diff) if diff else replaced(plain, old, new)
-        return self._change(path, before, text, _with_ends(after, ends))
+        with self._changing:
+            before = self._folder.read(path)
+            text = _text(before, path)
+            ends = line_end(text)
+            plain = text.replace("\r\n", "\n") if ends == "\r\n" else text
+            if ends == "\r\n":
+                old, new, diff = (part.replace("\r\n", "\n") for part in (old, new, diff))
+            after = patched(plain, diff) if diff else replaced(plain, old, new)
+            return self._change(path, before, text, _with_ends(after, ends))
 
     async def run_command(
         self, argv: Annotated[list[str], "the program and its arguments, each by itself"]
@@ -183,16 +195,18 @@ class Workspace:
         if not self.dry:
             self._folder.write(path, data, before)
         name = "/".join(parts_of(path))
-        self._diffs.append(shown(name, old, new, most=len(new) + len(old or "") + 1_000_000))
+        diff = shown(name, old, new)
+        self._diffs.append(diff)
         told = "this is a dry run: nothing was written. It would be:" if self.dry else f"{name} is written:"
-        return f"{told}\n{shown(name, old, new)}"
+        return f"{told}\n{shortened(diff)}"
 
     def _walk(self) -> Iterator[tuple[str, str, int]]:
         """Yield path, name and open folder of each plain file, in order; links are not followed."""
         walked = 0
         with self._folder.opened() as root:
             for place, folders, files, here in os.fwalk(".", dir_fd=root, follow_symlinks=False):
-                folders[:] = sorted(name for name in folders if name.casefold() not in SKIPPED)
+                deep = place.count("/") >= _DEEPEST
+                folders[:] = [] if deep else sorted(name for name in folders if name.casefold() not in SKIPPED)
                 for name in sorted(files):
                     walked += 1
                     if walked > _MOST_WALKED:
@@ -231,6 +245,12 @@ def _shows(path: str) -> bool:
         return False
 
 
+def _fitting(lines: Sequence[str]) -> int:
+    """Return how many whole lines are given at once."""
+    lengths = itertools.accumulate(map(len, lines))
+    return sum(length <= MOST_READ for length in lengths)
+
+
 def _text(opened: Opened, path: str) -> str:
     if b"\0" in opened.data:
         raise Refused(f"{path!r} holds no text")
@@ -255,16 +275,15 @@ def _with_ends(text: str, ends: str) -> str:
 
 def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
     """Say whether a path matches a pattern, both as names; time grows with their product alone."""
-
-    @functools.cache
-    def rest(name: int, part: int) -> bool:
-        if part == len(wanted):
-            return name == len(names)
-        if wanted[part] == "**":
-            return rest(name, part + 1) or (name < len(names) and rest(name + 1, part))
-        return name < len(names) and fnmatch.fnmatchcase(names[name], wanted[part]) and rest(name + 1, part + 1)
-
-    return rest(0, 0)
+    taken = {0}  # how many names the parts so far may stand for
+    for part in wanted:
+        if part == "**":
+            taken = set(range(min(taken), len(names) + 1))
+        else:
+            taken = {count + 1 for count in taken if count < len(names) and fnmatch.fnmatchcase(names[count], part)}
+        if not taken:
+            return False
+    return len(names) in taken
 
 
 __all__ = ["Refused", "Unfit", "Workspace"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,45 @@ def test_passage_is_replaced_where_it_stands_once(space: Workspace, project: Pat
         space.patch_file("src/app.py", old="a", new="b", diff="@@")
 
 
+def test_passage_that_stands_there_twice_over_itself_is_refused(space: Workspace, project: Path) -> None:
+    (project / "gap.txt").write_text("a\n\n\nb\n", "utf-8")
+    with pytest.raises(ValueError, match="stands there 2 times"):
+        space.patch_file("gap.txt", old="\n\n", new="\n")
+
+
+def test_changes_at_once_are_all_made(space: Workspace, project: Path) -> None:
+    lines = [f"line {number}\n" for number in range(16)]
+    (project / "lines.txt").write_text("".join(lines), "utf-8")
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda line: space.patch_file("lines.txt", line, line.upper()), lines))
+    assert space.read_file("lines.txt") == "".join(lines).upper()
+
+
+def test_no_line_is_lost_where_a_file_is_read_in_parts(space: Workspace, project: Path) -> None:
+    text = "".join(f"{number:04}{'w' * 76}\n" for number in range(1_100))
+    (project / "wide.txt").write_text(text, "utf-8")
+    part = space.read_file("wide.txt")
+    last = int(part.rpartition("to ")[2].partition(" of")[0])
+    rest = space.read_file("wide.txt", first=last + 1)
+    assert part.rpartition("\n[")[0] + rest.rpartition("\n[")[0] == text
+    (project / "one.txt").write_text("y" * 70_000 + "\nz\n", "utf-8")
+    assert space.read_file("one.txt").endswith("y\n[line 1 of 2, its first 60,000 characters of 70,001]")
+
+
+def test_folders_in_folders_and_long_patterns_end_no_list(space: Workspace, project: Path) -> None:
+    here = os.open(project, os.O_RDONLY)
+    for _ in range(1_200):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    assert space.list_files("**/*.md") == ["README.md"]
+    assert space.list_files("**/" * 330 + "*.md") == ["README.md"]
+    assert space.search("adds", pattern="**/" * 330 + "*.md") == ["README.md:3: It adds."]
+    subprocess.run(["rm", "-rf", str(project / "d")], check=True)  # pytest's own way down is not that deep
+
+
 def test_unified_diff_is_carried_out_or_refused_as_a_whole(space: Workspace, project: Path) -> None:
     diff = "--- a/src/app.py\n+++ b/src/app.py\n@@ -1,2 +1,2 @@\n def add(a, b):\n-    return a - b\n+    return a + b\n"
     space.patch_file("src/app.py", diff=diff)
@@ -127,6 +168,8 @@ def test_unified_diff_is_carried_out_or_refused_as_a_whole(space: Workspace, pro
     two = "@@ -5 +5 @@\n-print(add(1, 2))\n+print(add(2, 2))\n@@ -9 +9 @@\n-x\n+y\n"
     with pytest.raises(ValueError, match="line 9 does not fit"):
         space.patch_file("src/app.py", diff=two)
+    with pytest.raises(ValueError, match="line 9 does not fit"):
+        space.patch_file("src/app.py", diff="@@ -9,0 +10 @@\n+beyond the end\n")
     assert "add(1, 2)" in space.read_file("src/app.py")
 
 
@@ -138,6 +181,7 @@ def test_unified_diff_is_carried_out_or_refused_as_a_whole(space: Workspace, pro
         ("@@ -1 +1 @@\n*a\n", "begins with none"),
         ("--- a/x\n+++ b/x\n--- a/y\n+++ b/y\n@@ -1 +1 @@\n-a\n+b\n", "one file"),
         ("@@ -1 +1 @@\n-a\n+b\nmore\n", "belongs to no hunk"),
+        ("@@ -1 +1 @@\n\\ No newline at end of file\n-a\n+b\n", "of no line"),
     ],
 )
 def test_what_is_no_diff_is_refused(diff: str, wrong: str) -> None:
@@ -154,6 +198,10 @@ def test_what_is_no_diff_is_refused(diff: str, wrong: str) -> None:
         ("a\nb", "a\nb\n"),
         ("a\nb\n", "a\nb"),
         ("a\x0cb\n", "c\x0cd\u2028\n"),
+        ("".join(f"{line}\n" for line in range(90)), "".join(f"{line % 80}\n" for line in range(91))),
+        ("a\n" * 40, "a\n" * 41),
+        ("b\n" * 6_000, "a\n" * 5 + "c\n" * 6_000),
+        ("a\n" * 5 + "b\n" * 6_000 + "a\n" * 5, "a\n" * 5 + "c\n" * 6_000 + "a\n" * 6),
     ],
 )
 def test_what_is_shown_can_be_carried_out(before: str, after: str) -> None:
