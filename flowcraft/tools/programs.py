@@ -25,8 +25,8 @@ _WAYS_OUT: Final = (
     (re.compile(r"\0"), "holds a NUL character"),
     (re.compile(r"(?:^|[^\w./\-*?\])}])/"), "names an absolute path"),
     (re.compile(r"^-\w+/"), "holds an option and a path in one; give the path as an argument of its own"),
-    (re.compile(r"(?:^|[/\\=:,;@'\"\s(]|^-\w+)\.\.(?:$|[/\\=:,;@'\"\s)])"), "leads upwards by '..'"),
-    (re.compile(r"(?:^|[=:,;@'\"\s(])~|^-\w+~"), "begins with '~'"),
+    (re.compile(r"(?:^|[/\\=:,;@'\"`\s({<>&|]|^-\w+)\.\.(?:$|[/\\=:,;@'\"`\s)}<>&|])"), "leads upwards by '..'"),
+    (re.compile(r"(?:^|[=:,;@'\"`\s({<>&|])~|^-\w+~"), "begins with '~'"),
     (re.compile(r"\$(?:\{|\()?(?:HOME|OLDPWD|PWD)"), "names a folder by a variable"),
     (re.compile(r"(?:^|[=:,;@'\"\s(])file:", re.IGNORECASE), "names a file by its address"),
 )
