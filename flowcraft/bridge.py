@@ -83,7 +83,7 @@ class Bridge:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():  # a forked process has no such thread
                 ready = threading.Event()
                 self._thread = threading.Thread(target=self._work, args=(ready,), name="flowcraft-bridge", daemon=True)
                 self._thread.start()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator
 
@@ -135,3 +138,29 @@ def test_a_bridge_that_was_never_used_has_nothing_to_stop() -> None:
     ended = threading.Event()
     Bridge().stop(ended.set)
     assert not ended.is_set()
+
+
+FORK = """
+import os, signal, sys
+from flowcraft.bridge import Bridge
+
+async def answer():
+    return "answered"
+
+with Bridge() as bridge:
+    bridge.run(answer())
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        print(bridge.run(answer()), flush=True)
+        bridge.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(bridge.run(answer()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_forked_process_has_a_loop_of_its_own() -> None:
+    told = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout.split()) == (0, ["answered", "answered"]), told.stderr
