@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,8 @@ pytest.importorskip("crewai", reason="the library crewai is not installed: make 
 
 pytestmark = [pytest.mark.crewai, pytest.mark.system]
 
-RUNS = int(os.environ.get("FLOWCRAFT_CREWS_KILLED", "1"))
-"""How many runs are killed, each three times; ten make the thirty moments."""
-
-KILLS = 3
+RUNS, KILLS = 5, 6
+"""How many runs are killed, and how often each: at thirty moments."""
 
 FLOW = """
 flowcraft: 1
@@ -72,8 +73,35 @@ def answer(request: ReceivedRequest) -> Reply:
     return Reply(tool_calls=(ToolCall(id=f"c{len(told)}", name=name, arguments=json.dumps(arguments)),), delay=0.02)
 
 
+STARTER = """
+import importlib, json, os, sys
+from flowcraft.cli.app import run
+from flowcraft.crewai.library import load_library
+
+crewai = load_library()
+for room in ("crewai.crews", "crewai.runner", "app", "cli.run", "cli.runs"):
+    importlib.import_module("flowcraft." + room)
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if not child:
+        null = os.open(os.devnull, os.O_RDONLY)
+        file = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number, target in enumerate((null, file, file)):
+            os.dup2(target, number)
+        crewai.__version__ = asked["version"] or crewai.__version__
+        sys.argv[1:] = asked["arguments"]
+        run(sys.argv[1:])
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Starts the command line again and again, each in a process of its own, without loading the libraries each time."""
+
+
 class Crew:
-    """The crew's folder, its server, and what happened."""
+    """The crew's folder, its server, the process that starts others, and what happened."""
 
     def __init__(self, path: Path, server: FaultServer) -> None:
         self.path = path
@@ -85,16 +113,62 @@ class Crew:
         (path / "flow.yaml").write_text(FLOW, "utf-8")
         (path / "steps.py").write_text(STEPS, "utf-8")
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flowcraft", *arguments],
+        self.starter = subprocess.Popen(
+            [sys.executable, "-c", STARTER],
             cwd=self.path,
             env={**os.environ, "HOME": str(self.path)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
             text=True,
         )
+        assert self.line() == "ready"
+
+    def line(self) -> str:
+        assert self.starter.stdout is not None
+        return self.starter.stdout.readline().strip()
+
+    def start(self, *arguments: str, version: str = "") -> int:
+        """Start the command line; return its process. Its end is the next line."""
+        assert self.starter.stdin is not None
+        self.starter.stdin.write(json.dumps({"arguments": arguments, "version": version}) + "\n")
+        self.starter.stdin.flush()
+        return int(self.line())
+
+    def kill(self, moment: int, pause: float, *arguments: str) -> str:
+        """Start the command line, kill it when so much happened, something of it now, and ``pause`` seconds passed.
+
+        Return the run.
+        """
+        moment = max(moment, self.happened + 1)
+        process = self.start(*arguments)
+        until = time.monotonic() + 120
+        while self.happened < moment and time.monotonic() < until and self.goes_on(process):
+            time.sleep(0.001)
+        time.sleep(pause)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        assert int(self.line()) == -signal.SIGKILL, f"it was over before it was killed: {self.told}"
+        run: str = self.rows("SELECT id FROM runs")[0][0]
+        return run
+
+    @staticmethod
+    def goes_on(process: int) -> bool:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def told(self) -> str:
+        return (self.path / "told.txt").read_text("utf-8")
+
+    def close(self) -> None:
+        assert self.starter.stdin is not None
+        self.starter.stdin.close()
+        self.starter.wait(60)
+        assert self.starter.stdout is not None
+        self.starter.stdout.close()
 
     @property
     def asked(self) -> list[str]:
@@ -124,32 +198,40 @@ def distinct(values: list[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-@pytest.mark.parametrize("seed", range(RUNS))
-def test_a_killed_crew_goes_on_where_it_was(tmp_path: Path, server: FaultServer, seed: int) -> None:
+@pytest.fixture
+def crew(tmp_path: Path, server: FaultServer) -> Iterator[Crew]:
     server.script("a", answer)
-    crew = Crew(tmp_path, server)
+    made = Crew(tmp_path, server)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_a_killed_crew_goes_on_where_it_was(crew: Crew, seed: int) -> None:
     chance = random.Random(seed)
-    moments = sorted(chance.sample(range(1, 19), KILLS))
     run, marks = "", []
-    for moment in moments:
-        process = crew.start(*(["runs", "resume", run] if run else ["run", "flow.yaml"]))
-        until = time.monotonic() + 120
-        while crew.happened < moment and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.04)
-        process.send_signal(signal.SIGKILL)
-        out, err = process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"it was over before it was killed: {out} {err}"
-        run = crew.rows("SELECT id FROM runs")[0][0]
+    for moment in sorted(chance.sample(range(1, 17), KILLS)):
+        run = crew.kill(moment, chance.random() * 0.04, *(["runs", "resume", run] if run else ["run", "flow.yaml"]))
         questions, notes = crew.saved()
         done = {*distinct(crew.asked)[:questions], *distinct(crew.noted)[:notes]}
         marks.append((len(crew.asked), len(crew.noted), done))
-    process = crew.start("runs", "resume", run, "--json")
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    assert "Writer is done: Critic is done: noted: Critic delegated 1" in json.loads(out)["outputs"]["draft"]
+    crew.start("runs", "resume", run)
+    assert crew.line() == "0", crew.told
+    assert "Writer is done: Critic is done: noted: Critic delegated 1" in crew.told
     for asked, noted, done in marks:
         assert not done & {*crew.asked[asked:], *crew.noted[noted:]}, "what was saved was done again"
     assert (len(distinct(crew.asked)), len(distinct(crew.noted))) == (12, 7)
     again = len(crew.asked) + len(crew.noted) - 12 - 7
     assert again <= KILLS, "what was in flight is done at most once more for each kill"
+
+
+def test_a_crew_that_was_killed_is_not_gone_on_with_by_another_version_of_the_library(crew: Crew) -> None:
+    run = crew.kill(4, 0, "run", "flow.yaml")
+    asked = len(crew.asked)
+    crew.start("runs", "resume", run, version="99.1")
+    assert crew.line() == "1", crew.told
+    told = " ".join(crew.told.split())
+    assert "another version of the library crewai" in told
+    assert "99.1" in told
+    assert importlib.metadata.version("crewai") in told
+    assert len(crew.asked) == asked, "nobody is asked behind that"
