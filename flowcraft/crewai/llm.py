@@ -77,6 +77,9 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         other._token_usage = dict.fromkeys(self._token_usage, 0)
         return other
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.__copy__()  # of the models there is one; what a copied agent used, it counts itself
+
     # -- what CrewAI calls
 
     def call(
@@ -95,7 +98,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         """
         asked = self._asked(messages, tools, response_model, {"from_task": from_task, "from_agent": from_agent})
         with llm_call_context():
-            self._begin(asked, tools)
+            asked = self._begin(asked, tools)
             try:
                 response = self._answers.ask(asked.request, self._hearing(asked))
                 if again := self._again(response, asked):
@@ -118,7 +121,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         """Answer as ``call`` does, for a caller on a loop."""
         asked = self._asked(messages, tools, response_model, {"from_task": from_task, "from_agent": from_agent})
         with llm_call_context():
-            self._begin(asked, tools)
+            asked = self._begin(asked, tools)
             try:
                 response = await self._answers.ask_async(asked.request, self._hearing(asked))
                 if again := self._again(response, asked):
@@ -186,13 +189,15 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         """Return the stop words that may be sent: none where a model of the chain may refuse them."""
         return tuple(self.stop_sequences) if self._answers.facts().stop else ()
 
-    def _begin(self, asked: Asked, tools: Any) -> None:
+    def _begin(self, asked: Asked, tools: Any) -> Asked:
+        """Tell that a call begins; return it with the messages as hooks left them, which may change the list they are shown."""
         self._emit_call_started_event(messages=asked.messages, tools=tools, **asked.origin)
         try:
             self._invoke_before_llm_call_hooks(asked.messages, asked.origin.get("from_agent"))
         except (HookAborted, LLMCallBlockedError) as denial:
             self._emit_call_denied_event(denial, **asked.origin)
             raise
+        return replace(asked, request=replace(asked.request, messages=messages_of(asked.messages)))
 
     def _hearing(self, asked: Asked) -> Heard | None:
         """Return who is told of a stream's events, None where there is to be no stream."""

@@ -28,6 +28,7 @@ from crewai.events.types.llm_events import (  # noqa: E402
     LLMCallStartedEvent,
     LLMStreamChunkEvent,
 )
+from crewai.hooks import register_before_llm_call_hook, unregister_before_llm_call_hook  # noqa: E402
 from crewai.tools import tool  # noqa: E402
 from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError  # noqa: E402
 
@@ -238,6 +239,16 @@ def test_one_llm_is_used_from_several_loops_and_threads(server: FaultServer, llm
     assert usage.total_tokens == sum(attempt.usage.total for attempt in made.attempts)
 
 
+def test_copies_of_an_agent_ask_the_same_models_and_count_each_their_own(server: FaultServer, llm: Make) -> None:
+    server.script("a", Reply("fine", usage=Usage(input=10, output=5)))
+    first = agent(llm())
+    first.llm.call("hi")
+    others = [copy.deepcopy(first), first.copy(), first.model_copy(deep=True)]
+    assert [other.llm.call("hi") for other in others] == ["fine"] * 3
+    assert [one.llm.get_token_usage_summary().total_tokens for one in (first, *others)] == [15] * 4
+    assert [len(one.llm.attempts) for one in (first, *others)] == [1] * 4
+
+
 # -- events
 
 
@@ -283,6 +294,22 @@ def test_a_failure_is_told(server: FaultServer, llm: Make, heard: list[Any]) -> 
     crewai_event_bus.flush()
     assert [event.type for event in heard] == ["llm_call_started", "llm_call_failed"]
     assert "ProviderUnavailable" in heard[-1].error
+
+
+def test_what_a_hook_makes_of_the_messages_is_sent(server: FaultServer, llm: Make) -> None:
+    def hook(context: Any) -> None:
+        context.messages[-1]["content"] = "rewritten"
+        context.messages.append({"role": "user", "content": "added"})
+
+    server.script("a", "fine")
+    register_before_llm_call_hook(hook)
+    try:
+        llm().call("hi")
+        asyncio.run(llm().acall("hi"))
+    finally:
+        unregister_before_llm_call_hook(hook)
+    sent = [[message["content"] for message in request.body["messages"]] for request in server.requests]
+    assert sent == [["rewritten", "added"]] * 2
 
 
 # -- stop words
