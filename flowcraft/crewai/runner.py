@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
 from flowcraft.crewai.library import INSTALL, is_installed, load_library
 from flowcraft.errors import FlowCraftError, StageFailed
 from flowcraft.plugin import AgentCrew, OutputSpec, StageContext
-from flowcraft.workflow.crew_words import AGENT_OPTIONS, REFUSED_OF_AGENTS, REFUSED_OF_TASKS, TASK_OPTIONS
+from flowcraft.workflow.crew_words import AGENT_OPTIONS, TASK_OPTIONS
 
 
 class CrewAIRunner:
@@ -22,7 +21,6 @@ class CrewAIRunner:
     name: ClassVar[str] = "crewai"
     agent_words: ClassVar[frozenset[str]] = frozenset(AGENT_OPTIONS)
     task_words: ClassVar[frozenset[str]] = frozenset(TASK_OPTIONS)
-    refused: ClassVar[Mapping[str, str]] = {**REFUSED_OF_TASKS, **REFUSED_OF_AGENTS}
 
     def missing(self) -> str:
         """Return the command that installs the library; nothing where it is there. Imports nothing."""

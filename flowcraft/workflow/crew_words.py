@@ -26,7 +26,7 @@ TASK_KEYS: Mapping[str, str] = {
     "description": "What is to be done. Required.",
     "expected_output": "What the result must look like.",
     "agent": "Who does it: one of the file's 'agents'; without it, whom the manager of a hierarchical crew chooses.",
-    "context": "Earlier tasks whose results it is given; without it, as CrewAI does: that of the task before.",
+    "context": "Earlier tasks whose results it is given; without it, as the agents' runner does by itself.",
     "tools": "What may be called for this task, besides the agent's own tools.",
     "markdown": "Whether the result is to be Markdown.",
 }
