@@ -13,7 +13,7 @@ from flowcraft.app.attending import Attendant
 from flowcraft.app.comparing.differences import RunDifference, differences
 from flowcraft.app.drawings import draw_run
 from flowcraft.app.forecasts import Forecasts
-from flowcraft.app.forks.fork import Changes, Forks
+from flowcraft.app.forks import Changes, Forks
 from flowcraft.app.recordings import export_run, opened
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import Runs

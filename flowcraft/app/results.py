@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowcraft.app.forks.ancestors import borrowed
+from flowcraft.app.ancestors import borrowed
 from flowcraft.engine import FINALLY, Approval, AttemptRow, RunRow, Spent, StageReport, StateChange, is_judge, stage_of
 from flowcraft.engine.ports import RunStore
 

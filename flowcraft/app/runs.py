@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from flowcraft import __version__
+from flowcraft.app.ancestors import known_before, source
 from flowcraft.app.approvals import Approvals
 from flowcraft.app.budgets import KEPT_AS as RAISED_BUDGET
 from flowcraft.app.budgets import raised_budget, told_change, with_budget
-from flowcraft.app.forks.ancestors import known_before, source
 from flowcraft.app.plugins_used import KEPT_AS as PLUGINS_USED
 from flowcraft.app.plugins_used import check_installed, plugins_used, told_versions
 from flowcraft.app.results import RunResult, result_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowcraft.engine import Case, Quality
-from flowcraft.engine.stages.crews import AGENTS
+from flowcraft.engine.bodies.crews import AGENTS
 from flowcraft.llm import Chain
 from flowcraft.llm.casting import Casting
 from flowcraft.llm.scoring import score_request

@@ -39,7 +39,7 @@ def fork_run(  # noqa: PLR0913, PLR0917 - the options of a command are its param
 ) -> None:
     """Make a new run of a run: what is unchanged is taken over, the rest is carried out."""
     from flowcraft.app.approvals import parse_answers
-    from flowcraft.app.forks.fork import parse_changes
+    from flowcraft.app.forks import parse_changes
 
     flow = open_flowcraft(settings)
     workflow = flow.forks.workflow(run, file, model)

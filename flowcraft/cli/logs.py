@@ -67,7 +67,7 @@ def _followed(store: RunStore, row: RunRow) -> Iterator[Sequence[EventRow]]:
 
 def _is_deserted(store: RunStore, run: str) -> bool:
     """Say whether a run is running by its row, and its process is known to be gone."""
-    from flowcraft.engine.runs.lease import is_gone
+    from flowcraft.engine.lease import is_gone
 
     row = store.get(run)
     if row is None or row.state != "running":

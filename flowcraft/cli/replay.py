@@ -36,7 +36,7 @@ def replay_workflow(
     settings: SettingsPath = None,
 ) -> None:
     """Replay a recorded run without network, keys or database; name the first prompt that changed, and what else differs."""
-    from flowcraft.app.comparing.replay import replay
+    from flowcraft.app.replay import replay
 
     if update:
         _record_anew(file, recording, inputs or [], as_json, settings)
@@ -55,14 +55,14 @@ def replay_workflow(
 
 
 def _given(file: Path, inputs: list[str]) -> dict[str, Any]:
-    from flowcraft.app.comparing.replay import parse_given
+    from flowcraft.app.replay import parse_given
 
     return parse_given(file, inputs, sys.stdin) if inputs else {}
 
 
 def _record_anew(file: Path, recording: Path | None, inputs: list[str], as_json: bool, settings: Path | None) -> None:
     """Run the workflow with the recorded inputs and record that; leave with the run's exit code."""
-    from flowcraft.app.comparing.replay import recorded_inputs
+    from flowcraft.app.replay import recorded_inputs
 
     flow = open_flowcraft(settings)
     workflow = flow.load(file)

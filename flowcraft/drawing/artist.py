@@ -12,12 +12,12 @@ from flowcraft.drawing.words import limit, one_line
 from flowcraft.workflow import Input, Prompt, Stage, Template, Workflow
 from flowcraft.workflow.expressions.expression import Expression
 from flowcraft.workflow.schema import Crew, Group, Uses, agents_of
+from flowcraft.workflow.words import FINALLY
 
 MOST_BOXES = 5_000
 """Parts are unfolded no further: workflows that use each other many times would fill any sheet."""
 DEEPEST = 30
 """How deep frames nest before parts stay folded."""
-FINALLY = "finally"
 _LONGEST_WHAT = 80
 
 

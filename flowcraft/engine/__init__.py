@@ -18,10 +18,10 @@ from flowcraft.engine.ports import (
     StateChange,
 )
 from flowcraft.engine.runs.engine import Engine, OnWait
-from flowcraft.engine.runs.finale import PREFIX as FINALLY
-from flowcraft.engine.runs.ground import is_judge, stage_of
-from flowcraft.engine.runs.job import Job, Spent, StageReport
-from flowcraft.engine.runs.waiting import Answer, Approval
+from flowcraft.engine.stages.ground import is_judge, stage_of
+from flowcraft.engine.stages.job import Job, Spent, StageReport
+from flowcraft.engine.waiting import Answer, Approval
+from flowcraft.workflow.words import FINALLY
 
 __all__ = [
     "ENDED",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from flowcraft.attempts import Attempt
-from flowcraft.engine.runs.waiting import Answer, Approval, ApprovalStore, Mark
+from flowcraft.engine.waiting import Answer, Approval, ApprovalStore, Mark
 from flowcraft.plugin.chat import Scope
 from flowcraft.plugin.llm import LLM
 

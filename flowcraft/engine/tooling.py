@@ -31,7 +31,7 @@ from flowcraft.workflow.schema import ToolName
 
 if TYPE_CHECKING:
     from flowcraft.engine.context import Context
-    from flowcraft.engine.runs.job import Frame, Job
+    from flowcraft.engine.stages.job import Frame, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

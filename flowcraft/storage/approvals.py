@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Dialect, and_, bindparam, func, insert, or_, select, update
 
 from flowcraft.engine.ports import ENDED, Write
-from flowcraft.engine.runs.waiting import Answer, Approval
+from flowcraft.engine.waiting import Answer, Approval
 from flowcraft.errors import StoreError
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import Reader, integer, json_object, json_value, one_of, optional, real, storable, text, to_json

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 
+from flowcraft.engine.forecasts.past import History, PastCall, PastPiece, history
 from flowcraft.engine.forecasts.ranges import Range
-from flowcraft.engine.pieces.past import History, PastCall, PastPiece, history
 from flowcraft.storage.database import Database
 from flowcraft.storage.rows import Reader, integer, optional, real, text
 from flowcraft.storage.tables import attempts, calls, pieces, runs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from flowcraft.app.comparing.replay import Replayed
+    from flowcraft.app.replay import Replayed
 
 SUFFIX = ".recorded.sqlite"
 """How a recording's name ends, as ``flowcraft run --record`` writes it."""
@@ -32,7 +32,7 @@ def replay(path: str | Path, recording: str | Path | None = None, inputs: Mappin
     wrong, StoreError where there is no recording.
     """
     __tracebackhide__ = True
-    from flowcraft.app.comparing import replay as replaying
+    from flowcraft.app import replay as replaying
     from flowcraft.bridge import Bridge
 
     with Bridge() as bridge:  # works in asynchronous tests too

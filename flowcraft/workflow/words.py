@@ -12,6 +12,9 @@ STAGE_NAME = r"[a-z_][a-z0-9_]*"
 RESERVED = frozenset({"inputs", "env", "run", "item", "index", "iteration", "judge", "null", "true", "false", *FUNCTIONS})
 """Names that no stage and no input may have, besides Python's keywords."""
 
+FINALLY = "finally"
+"""The key of the stages that run last, and what stands before their paths."""
+
 TOP_KEYS: Mapping[str, str] = {
     "flowcraft": "The version of the language: 1. Required.",
     "name": "The workflow's name; without it, the name of the file.",

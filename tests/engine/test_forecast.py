@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flowcraft.engine.forecasts.forecast import ELEMENTS, OUTPUT, SECONDS, WORK, Ask, Forecast, StageForecast, forecast
+from flowcraft.engine.forecasts.past import History, Past, PastCall, PastPiece, history
 from flowcraft.engine.forecasts.ranges import ONCE, Range, observed
-from flowcraft.engine.pieces.past import History, Past, PastCall, PastPiece, history
 from flowcraft.plugin.capabilities import ModelInfo, Price
 from flowcraft.workflow import Stage, Workflow, bind_inputs, load_workflow
 

@@ -12,11 +12,11 @@ import pytest
 
 from flowcraft.engine import Engine, NewRun, ProcessRow
 from flowcraft.engine.functions import load_function
+from flowcraft.engine.lease import Owner, is_gone, this_process, watch
 from flowcraft.engine.pieces.sources import code_digest
 from flowcraft.engine.pieces.values import digest, stored
+from flowcraft.engine.pieces.writer import Writer
 from flowcraft.engine.ports import Piece, StateChange, Write
-from flowcraft.engine.runs.lease import Owner, is_gone, this_process, watch
-from flowcraft.engine.runs.writer import Writer
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.errors import RunError, RunFenced, StageFailed, StoreError
 from flowcraft.events import Bus
@@ -89,7 +89,7 @@ async def test_writer_says_at_its_end_what_it_could_not_write(store):
 
 def test_process_that_ended_is_known_to_be_gone():
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    from flowcraft.engine.runs.lease import _started
+    from flowcraft.engine.lease import _started
 
     row = replace(this_process(), pid=child.pid, started=_started(child.pid))
     assert not is_gone(row)

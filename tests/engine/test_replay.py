@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from flowcraft.app.comparing.replay import recorded_inputs, replay
+from flowcraft.app.replay import recorded_inputs, replay
 from flowcraft.errors import StoreError, WorkflowError
 from flowcraft.workflow import load_workflow
 

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from flowcraft.engine.stages.asked import LONGEST_TEXT, LONGEST_VALUE, asked_text, difference
+from flowcraft.engine.pieces.asked import LONGEST_TEXT, LONGEST_VALUE, asked_text, difference
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from flowcraft.app.ancestors import KEPT_AS
 from flowcraft.app.comparing.values import Change, asked_differs, changes, differ, unified
 from flowcraft.app.drawings import box_of, stages_told
-from flowcraft.app.forks.ancestors import KEPT_AS
 from flowcraft.drawing import Told
 from flowcraft.engine import FINALLY, Piece, RunRow, RunStore
 from flowcraft.engine.pieces.reuse import SET_BY_HAND

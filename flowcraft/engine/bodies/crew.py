@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from flowcraft.engine.bodies.crews import CrewAsk, carry_out_crew
 from flowcraft.engine.context import Context
-from flowcraft.engine.stages.crews import CrewAsk, carry_out_crew
 from flowcraft.plugin.stages import StageBody
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from flowcraft.engine.bodies.attachments import Attached, load
+from flowcraft.engine.bodies.crews import AgentAsk, carry_out_crew, one_task
 from flowcraft.engine.context import Context
-from flowcraft.engine.stages.attachments import Attached, load
-from flowcraft.engine.stages.crews import AgentAsk, carry_out_crew, one_task
 from flowcraft.engine.tooling import ask_with_tools
 from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
 from flowcraft.plugin.messages import Message, Part, Text

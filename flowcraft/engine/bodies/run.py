@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from flowcraft.engine.context import Context
 from flowcraft.engine.functions import is_async, load_function
-from flowcraft.engine.runs.order import first_error
+from flowcraft.engine.order import first_error
 from flowcraft.errors import FlowCraftError, StageFailed
 from flowcraft.plugin.stages import StageBody
 

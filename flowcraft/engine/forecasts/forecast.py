@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flowcraft.engine.forecasts.past import History, Past
 from flowcraft.engine.forecasts.ranges import NOTHING, ONCE, Range, longest, spread, total
-from flowcraft.engine.pieces.past import History, Past
 from flowcraft.llm.tokens import text_tokens
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.workflow.checks.sizes import elements, is_known, known_tokens, known_value, knows

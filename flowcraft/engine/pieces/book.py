@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowcraft.engine.pieces.asked import asked_text, difference
 from flowcraft.engine.pieces.reuse import SET_BY_HAND, Reuse, Wanted, around
 from flowcraft.engine.pieces.values import digest, json_text, stored
+from flowcraft.engine.pieces.writer import Writer
 from flowcraft.engine.ports import AttemptRow, EventRow, Piece, PieceState, Write
-from flowcraft.engine.runs.writer import Writer
-from flowcraft.engine.stages.asked import asked_text, difference
 from flowcraft.errors import RunDiverged
 from flowcraft.redaction import Redactor
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flowcraft.engine.pieces.reuse import Reuse, Wanted, plain_path, source_of
 from flowcraft.engine.ports import Piece
-from flowcraft.engine.runs.finale import PREFIX
+from flowcraft.workflow.words import FINALLY
 
 _NUMBER = re.compile(r"(\d+)")
 
@@ -61,7 +61,7 @@ class Fork(Reuse):
 
     def _left_out(self, path: str) -> bool:
         name = plain_path(path)
-        return name.startswith(f"{PREFIX}/") or (bool(self._anew) and f"{name}/".startswith(f"{self._anew}/"))
+        return name.startswith(f"{FINALLY}/") or (bool(self._anew) and f"{name}/".startswith(f"{self._anew}/"))
 
 
 def _without_go(path: str) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from flowcraft.engine.lease import Owner, is_gone, watch
+from flowcraft.engine.pieces.writer import Writer
 from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange, Write
-from flowcraft.engine.runs.ground import Desk
-from flowcraft.engine.runs.job import Job, StageReport
-from flowcraft.engine.runs.lease import Owner, is_gone, watch
 from flowcraft.engine.runs.segment import Segment, unhurried
-from flowcraft.engine.runs.writer import Writer
+from flowcraft.engine.stages.ground import Desk
+from flowcraft.engine.stages.job import Job, StageReport
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.errors import FlowCraftError, RunError, StoreError
 from flowcraft.events import Bus

@@ -10,12 +10,11 @@ from typing import Any
 from flowcraft.engine.pieces.reuse import Wanted
 from flowcraft.engine.pieces.values import digest
 from flowcraft.engine.ports import Piece
-from flowcraft.engine.runs.ground import Ground
-from flowcraft.engine.runs.job import Frame
+from flowcraft.engine.stages.ground import Ground
+from flowcraft.engine.stages.job import Frame
 from flowcraft.errors import BudgetExceeded, RunDiverged, StageFailed
 from flowcraft.workflow.expressions.expression import ExpressionError
-
-PREFIX = "finally"
+from flowcraft.workflow.words import FINALLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class Finale:
     def __init__(self, ground: Ground, root: Frame, number: int) -> None:
         self.ground = ground
         self.root = root
-        self.path = f"{PREFIX}[{number}]"
+        self.path = f"{FINALLY}[{number}]"
         self.stages = root.workflow.finally_
         self.frame: Frame | None = None
 
@@ -61,9 +60,9 @@ class Finale:
             await self.ground.walk(self.frame)
             if self.frame.failure is None:
                 return end
-            error = f"{PREFIX}: stage {self.frame.failure.stage}: {self.frame.failure}"
+            error = f"{FINALLY}: stage {self.frame.failure.stage}: {self.frame.failure}"
         except (BudgetExceeded, RunDiverged, ExpressionError, StageFailed) as raised:
-            error = f"{PREFIX}: {self.ground.job.redactor.text(str(raised))}"
+            error = f"{FINALLY}: {self.ground.job.redactor.text(str(raised))}"
         both = f"{end.error}; {error}" if end.error else error
         return End(state="failed" if end.state == "done" else end.state, error=both)
 
@@ -83,7 +82,7 @@ class Finale:
         if piece is None:
             values = {name: scope[name] for name in mentioned}
             told = {"state": end.state, "error": end.error or None, "values": values, "stages": scope["run"]["stages"]}
-            recorded = await book.record(self.path, digest("", {PREFIX: list(self.stages)}), book.kept(self.path, told))
+            recorded = await book.record(self.path, digest("", {FINALLY: list(self.stages)}), book.kept(self.path, told))
         else:
             recorded = json.loads(piece.result)
         run = {**scope["run"], **{name: recorded[name] for name in ("state", "error", "stages")}}

@@ -9,18 +9,19 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from flowcraft.engine.order import first_error, walk
 from flowcraft.engine.ports import ENDED, EventRow, SegmentStart, StateChange, Write
-from flowcraft.engine.runs.finale import PREFIX, End, Finale
-from flowcraft.engine.runs.ground import Desk, Ground
-from flowcraft.engine.runs.job import Frame, Job, StageReport
-from flowcraft.engine.runs.order import first_error, walk
+from flowcraft.engine.runs.finale import End, Finale
 from flowcraft.engine.stages.gates import Gates
+from flowcraft.engine.stages.ground import Desk, Ground
+from flowcraft.engine.stages.job import Frame, Job, StageReport
 from flowcraft.engine.stages.stage import StageRunner
 from flowcraft.errors import BudgetExceeded, RunDiverged, StageFailed
 from flowcraft.events import AnswerChosen, RunFinished, RunStarted
 from flowcraft.workflow.checks.check import mentions_run
 from flowcraft.workflow.expressions.expression import ExpressionError
 from flowcraft.workflow.schema import Stage
+from flowcraft.workflow.words import FINALLY
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class Segment(Ground):
     def reports(self) -> dict[str, StageReport]:
         """How the stages of the file ended, those that ran last among them, as ``finally/NAME``."""
         last = self.finale.frame.reports if self.finale.frame is not None else {}
-        return {**self.root.reports, **{f"{PREFIX}/{name}": report for name, report in last.items()}}
+        return {**self.root.reports, **{f"{FINALLY}/{name}": report for name, report in last.items()}}
 
     async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
         """Carry ``work`` out in the time that the run may take by its own file; raise BudgetExceeded."""

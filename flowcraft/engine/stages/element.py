@@ -11,15 +11,15 @@ from typing import Any
 
 from flowcraft.engine.context import LeavesValue
 from flowcraft.engine.pieces.book import Kept
-from flowcraft.engine.pieces.caching import StageCache
 from flowcraft.engine.pieces.reuse import SET_BY_HAND, Wanted
 from flowcraft.engine.pieces.values import digest
 from flowcraft.engine.ports import Piece
-from flowcraft.engine.runs.ground import Ground
-from flowcraft.engine.runs.job import Frame
+from flowcraft.engine.stages.caching import StageCache
 from flowcraft.engine.stages.failures import TimedOut, is_failure
 from flowcraft.engine.stages.gates import Gates
 from flowcraft.engine.stages.goes import Goes, Unit, goes_before
+from flowcraft.engine.stages.ground import Ground
+from flowcraft.engine.stages.job import Frame
 from flowcraft.engine.stages.tries import Exhausted, Tried, Tries
 from flowcraft.errors import StageFailed
 from flowcraft.workflow.expressions.expression import ExpressionError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowcraft.engine.runs.job import Stopped, Waiting
+from flowcraft.engine.stages.job import Stopped, Waiting
 from flowcraft.errors import ApprovalTimedOut, BudgetExceeded, FlowCraftError, Rejected, RunError, StageFailed, StoreError
 from flowcraft.workflow.expressions.expression import ExpressionError
 from flowcraft.workflow.types.type import TypeMismatch

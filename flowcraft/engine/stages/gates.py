@@ -9,9 +9,9 @@ from typing import Any
 
 from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.pieces.values import json_text
-from flowcraft.engine.runs.ground import Ground, stage_of
-from flowcraft.engine.runs.job import Waiting
-from flowcraft.engine.runs.waiting import Answer, Approval, Mark
+from flowcraft.engine.stages.ground import Ground, stage_of
+from flowcraft.engine.stages.job import Waiting
+from flowcraft.engine.waiting import Answer, Approval, Mark
 from flowcraft.errors import ApprovalTimedOut, Rejected, RunDiverged, RunError
 from flowcraft.events import ApprovalAnswered, ApprovalAsked, ApprovalExpired, ApprovalWithdrawn
 from flowcraft.workflow.loading.approvals import REJECT, best_match, parts_of_path

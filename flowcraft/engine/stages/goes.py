@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowcraft.engine.bodies.approve import ApproveAsk
+from flowcraft.engine.bodies.attachments import contents
+from flowcraft.engine.bodies.crews import AGENTS, models_named
 from flowcraft.engine.context import Context, LeavesValue
 from flowcraft.engine.functions import load_module
 from flowcraft.engine.pieces.book import Kept, StagePieces
 from flowcraft.engine.pieces.reuse import Wanted
 from flowcraft.engine.pieces.values import digest, plain
 from flowcraft.engine.ports import Piece, Quality
-from flowcraft.engine.runs.ground import Ground
-from flowcraft.engine.runs.job import Frame, Stopped
-from flowcraft.engine.stages.attachments import contents
-from flowcraft.engine.stages.crews import AGENTS, models_named
 from flowcraft.engine.stages.failures import LONGEST_MESSAGE, TimedOut, explain, is_failure
 from flowcraft.engine.stages.gates import Gates, Place
+from flowcraft.engine.stages.ground import Ground
+from flowcraft.engine.stages.job import Frame, Stopped
 from flowcraft.engine.stages.rendering import Latest, Rendered, asked, render
 from flowcraft.errors import StageFailed
 from flowcraft.events import GoFailed

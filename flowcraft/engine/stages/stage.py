@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flowcraft.engine.pieces.reuse import SET_BY_HAND, plain_path
-from flowcraft.engine.runs.ground import Ground
-from flowcraft.engine.runs.job import Frame, StageReport, Stopped, Waiting
 from flowcraft.engine.stages.element import Element
 from flowcraft.engine.stages.failures import ENDS, is_failure
+from flowcraft.engine.stages.ground import Ground
+from flowcraft.engine.stages.job import Frame, StageReport, Stopped, Waiting
 from flowcraft.engine.stages.rendering import parallel
 from flowcraft.errors import StageFailed
 from flowcraft.events import ElementFinished, StageFinished, StageStarted

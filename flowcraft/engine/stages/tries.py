@@ -13,9 +13,9 @@ from flowcraft.engine.pieces.book import Kept
 from flowcraft.engine.pieces.reuse import Wanted
 from flowcraft.engine.pieces.values import digest
 from flowcraft.engine.ports import Case, Piece, Quality
-from flowcraft.engine.runs.ground import JUDGE_PART
-from flowcraft.engine.runs.job import Stopped
 from flowcraft.engine.stages.goes import Goes, Unit
+from flowcraft.engine.stages.ground import JUDGE_PART
+from flowcraft.engine.stages.job import Stopped
 from flowcraft.engine.stages.rendering import Latest, most_tries
 from flowcraft.errors import StageFailed
 from flowcraft.events import TryFinished

@@ -11,8 +11,7 @@ from flowcraft.workflow.loading.stage_settings import StageSettings
 from flowcraft.workflow.schema import Body, Group, Retry, Stage, Value
 from flowcraft.workflow.types.signatures import Signature
 from flowcraft.workflow.types.type import Type
-
-FINALLY = "finally"
+from flowcraft.workflow.words import FINALLY
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

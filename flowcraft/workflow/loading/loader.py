@@ -12,7 +12,6 @@ from typing import Any
 from flowcraft.errors import Problem, WorkflowError
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import Document, did_you_mean, listed, read_document
-from flowcraft.workflow.expressions.references import References
 from flowcraft.workflow.loading.agents import People, read_agents
 from flowcraft.workflow.loading.approvals import Askers, answer_type
 from flowcraft.workflow.loading.commands import SHELL_RESULT
@@ -20,6 +19,7 @@ from flowcraft.workflow.loading.drafts import Block, Draft, blocks_of, finished
 from flowcraft.workflow.loading.files import Files, UnreadableFile
 from flowcraft.workflow.loading.header import Header, check_top_keys, check_version, read_header
 from flowcraft.workflow.loading.reading import Path, Reading, TooManyProblems
+from flowcraft.workflow.loading.references import References
 from flowcraft.workflow.loading.stages import StageReader, beside
 from flowcraft.workflow.schema import (
     Approve,

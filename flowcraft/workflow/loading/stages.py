@@ -15,7 +15,7 @@ from flowcraft.workflow.loading.agents import People, read_crew
 from flowcraft.workflow.loading.approvals import read_approve
 from flowcraft.workflow.loading.attachments import read_attach
 from flowcraft.workflow.loading.commands import prints_text, read_shell
-from flowcraft.workflow.loading.drafts import FINALLY, Block, Draft
+from flowcraft.workflow.loading.drafts import Block, Draft
 from flowcraft.workflow.loading.flow import check_pairs, read_flow
 from flowcraft.workflow.loading.header import Header, check_name
 from flowcraft.workflow.loading.plugin_options import read_options
@@ -27,6 +27,7 @@ from flowcraft.workflow.types.signatures import Signature
 from flowcraft.workflow.types.type import Type
 from flowcraft.workflow.words import (
     BODIES,
+    FINALLY,
     FOREIGN_BODIES,
     FOREIGN_STAGE_KEYS,
     FOREIGN_STAGES,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowcraft.app.forks.ancestors import KEPT_AS
-from flowcraft.app.forks.stage_names import check_settable, named_stage
+from flowcraft.app.ancestors import KEPT_AS
 from flowcraft.app.results import RunResult
 from flowcraft.app.runs import SNAPSHOT_VERSION, Runs, new_id
+from flowcraft.app.stage_names import check_settable, named_stage
 from flowcraft.app.workflows import Workflows
 from flowcraft.engine import NewRun, RunRow
 from flowcraft.engine.functions import load_module

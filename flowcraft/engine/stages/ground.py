@@ -11,15 +11,15 @@ from functools import cached_property
 from typing import Any
 
 from flowcraft.attempts import Attempt
+from flowcraft.engine.lease import Owner
 from flowcraft.engine.pieces.book import PieceBook, Sources
 from flowcraft.engine.pieces.fingerprints import Fingerprints
 from flowcraft.engine.pieces.reuse import around, source_of
 from flowcraft.engine.pieces.sources import code_digest
 from flowcraft.engine.pieces.values import TOLERANT, stored
+from flowcraft.engine.pieces.writer import Writer
 from flowcraft.engine.ports import AttemptRow, EventRow, Quality, RunStore, SegmentStart, Write
-from flowcraft.engine.runs.job import Frame, Job, Spent, Stopped, Waiting
-from flowcraft.engine.runs.lease import Owner
-from flowcraft.engine.runs.writer import Writer
+from flowcraft.engine.stages.job import Frame, Job, Spent, Stopped, Waiting
 from flowcraft.engine.threads import DaemonPool
 from flowcraft.engine.tooling import Bench
 from flowcraft.errors import RunFenced, StageFailed

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from flowcraft.app.ancestors import KEPT_AS as FORK_KEPT_AS
 from flowcraft.app.comparing.findings import Finding, Place, changed, locate
 from flowcraft.app.comparing.values import unified
-from flowcraft.app.forks.ancestors import KEPT_AS as FORK_KEPT_AS
 from flowcraft.app.recordings import recording_of
 from flowcraft.app.stage_models import StageModels
 from flowcraft.discovery import discover
 from flowcraft.engine import Before, Job, Piece, RunRow, StateChange, stage_of
 from flowcraft.engine.pieces.reuse import SET_BY_HAND, Wanted
-from flowcraft.engine.runs.finale import PREFIX
-from flowcraft.engine.runs.job import Stopped
+from flowcraft.engine.stages.job import Stopped
 from flowcraft.errors import Rejected, StageFailed, StoreError, WorkflowError
 from flowcraft.events import RunStarted
 from flowcraft.redaction import Redactor
@@ -29,6 +28,7 @@ from flowcraft.storage import Export, reopen
 from flowcraft.workflow import Workflow, bind_inputs, load_workflow, parse_inputs
 from flowcraft.workflow.checks.check import environment_names
 from flowcraft.workflow.schema import Approve, Group, Input, Uses
+from flowcraft.workflow.words import FINALLY
 
 if TYPE_CHECKING:
     from flowcraft.app.flowcraft import FlowCraft
@@ -246,8 +246,8 @@ class _Replay:
             yield Finding(kind="outputs", path="", message="the outputs differ", place=self.file, diff=diff, order=last)
 
 
-_END = re.compile(rf"{PREFIX}\[(\d+)\](.*)")
-_ONLY_END = f"{PREFIX}[1]"
+_END = re.compile(rf"{FINALLY}\[(\d+)\](.*)")
+_ONLY_END = f"{FINALLY}[1]"
 """Where a replay comes to its end: once."""
 
 
@@ -325,7 +325,7 @@ class Recorded:
 
     def _miss(self, wanted: Wanted, place: Place | None) -> None:
         path = wanted.path
-        if path.startswith(f"{PREFIX}[") and (self.findings or self.cut):
+        if path.startswith(f"{FINALLY}[") and (self.findings or self.cut):
             return  # how the run ended differs, and what runs last tells of it
         piece = self._by_path.get(path)
         if piece is not None and piece.state != "skipped":
@@ -427,6 +427,6 @@ def _asked(text: str) -> Mapping[str, Any]:
 
 def _plain(asks: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is asked for as the recording holds it: shortened as there, and read back."""
-    from flowcraft.engine.stages.asked import asked_text
+    from flowcraft.engine.pieces.asked import asked_text
 
     return _asked(asked_text(asks))

@@ -1,1 +1,0 @@
-"""Runs that begin from what another one finished."""
