@@ -71,6 +71,7 @@ class Maker:
     def make(self, output: OutputSpec | None) -> Made:
         """Return the crew. Raises StageFailed where CrewAI cannot carry it out."""
         crew, (context, _) = self._crew, self._stage
+        _check_roles(crew)
         agents = {name: self._agent(agent, name) for name, agent in crew.agents.items()}
         manager = self._manager() if self._led else None
         tasks: dict[str, Any] = {}
@@ -168,6 +169,18 @@ class Maker:
         made = StageTool(name=name, description=tool.spec.description or name, args_schema=arguments_class(tool.spec))
         made._caller, made._tool = caller, tool
         return made
+
+
+def _check_roles(crew: AgentCrew) -> None:
+    """Raise StageFailed where work is handed to one of two: CrewAI knows coworkers by their roles, and takes the first."""
+    handing = [agent.name for agent in crew.agents.values() if agent.allow_delegation]
+    for chief in [*handing, None] if crew.process == "hierarchical" else handing:
+        known: dict[str, str] = {}
+        for agent in crew.agents.values():
+            role = " ".join(agent.role.replace('"', "").split()).casefold()
+            if agent.name != chief and known.setdefault(role, agent.name) != agent.name:
+                two = f"'{known[role]}' and '{agent.name}'"
+                raise StageFailed(f"the agents {two} have one role, by which work is handed out: {agent.role}; give them two")
 
 
 def _check_templates(key: str, options: Mapping[str, Any]) -> None:

@@ -316,6 +316,18 @@ async def test_an_agent_that_may_delegates_to_the_others(server: FaultServer, st
     assert found.pieces.parts == ["crewai", "one/call[1]", "two/call[1]", "one/call[2]"]
 
 
+async def test_two_agents_of_one_role_cannot_be_told_apart_where_work_is_handed_out(server: FaultServer, stage: Make) -> None:
+    server.script("a", "worked")
+    two = (agent("one", role="Poet"), agent("two", role=' "poet" '))
+    with pytest.raises(StageFailed, match="'one' and 'two' have one role"):
+        await carried_out(crew_of(*two, tasks=[task("")], process="hierarchical"), stage())
+    with pytest.raises(StageFailed, match="'one' and 'two' have one role"):
+        await carried_out(crew_of(*two, agent("three", allow_delegation=True)), stage())
+    assert server.count() == 0
+    assert await carried_out(crew_of(*two), stage()) == "worked"
+    assert await carried_out(crew_of(agent("one", role="Poet", allow_delegation=True), two[1]), stage()) == "worked"
+
+
 async def test_what_a_worker_fails_of_is_not_taken_for_an_answer(server: FaultServer, stage: Make) -> None:
     server.script("boss", lambda request: led(request))
     server.script("a", lambda request: Fault.of_status(500))
