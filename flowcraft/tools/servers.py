@@ -91,11 +91,15 @@ class Server:
         return made
 
     async def aclose(self) -> None:
-        """Stop the server, if it runs."""
+        """Stop the server, if it runs; one that is still starting is not waited for."""
         task, self._task = self._task, None
-        if task is not None:
-            self._stop.set()
-            await asyncio.gather(task, return_exceptions=True)
+        if task is None:
+            return
+        self._stop.set()
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(ToolUnavailable(f"the MCP server {self.spec.name!r} was stopped while it started"))
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def _session(self) -> ClientSession:
         if self._task is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -99,6 +100,19 @@ async def test_server_that_dies_is_an_error_that_tells_what_it_said_last_and_is_
 async def test_server_that_cannot_be_started_is_a_clear_error(spec, told):
     with pytest.raises(ToolUnavailable, match=told):
         await Server(spec).listed()
+
+
+async def test_server_that_says_nothing_is_not_waited_for_when_it_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("flowcraft.tools.servers.START_SECONDS", 3600)
+    os.mkfifo(tmp_path / "started")
+    mute = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(3600)"
+    server = Server(ServerSpec(name="mute", command=sys.executable, args=("-c", mute, str(tmp_path / "started"))))
+    asked = asyncio.create_task(server.listed())
+    await asyncio.to_thread((tmp_path / "started").read_text)  # until the process has opened it
+    async with asyncio.timeout(60):
+        await server.aclose()
+    with pytest.raises(ToolUnavailable, match="'mute' was stopped while it started"):
+        await asked
 
 
 async def test_server_over_http():
