@@ -215,10 +215,12 @@ def test_the_command_line_says_nothing_of_crewais(server: FaultServer, project: 
 
 
 def test_verbose_goes_to_the_log_of_the_run(server: FaultServer, project: Project) -> None:
-    server.script("a", "an essay")
+    server.script("a", "an essay\n" + "on bees " * 40 + "to its end")
     file = project.write("stages: {draft: {prompt: Tell, agent: writer}}")
     file.write_text(file.read_text("utf-8").replace("backstory: Clear}", "backstory: Clear, verbose: true}"), "utf-8")
     done = flowcraft(project, "run", "flow.yaml", "--json")
     assert done.returncode == 0, done.stderr
     told = flowcraft(project, "runs", "logs", json.loads(done.stdout)["run"])
-    assert "writer says: an essay" in told.stdout
+    assert "writer says: an essay on bees" in told.stdout
+    assert "to its end" in told.stdout, "the log has what the line has no place for"
+    assert "to its end" not in done.stderr
