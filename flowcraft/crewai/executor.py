@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from crewai import Agent
 from crewai.tools import BaseTool
 from pydantic import PrivateAttr
 
+from flowcraft.bridge import Bridge
 from flowcraft.crewai.shapes import arguments_class
 from flowcraft.llm.tool_calls import carry_out
 from flowcraft.plugin import Tool, ToolCall
@@ -36,9 +35,8 @@ class WorkspaceTool(BaseTool):  # type: ignore[misc, unused-ignore]  # the libra
 
     def _run(self, **arguments: Any) -> str:
         call = ToolCall(id="", name=self._tool.spec.name, arguments=json.dumps(arguments, ensure_ascii=False))
-        # On a thread of its own: the calling one may have a loop that runs.
-        with ThreadPoolExecutor(1, thread_name_prefix="flowcraft-tool") as thread:
-            return thread.submit(asyncio.run, self._carried(call)).result()
+        with Bridge() as bridge:  # the calling thread may have a loop that runs; interrupted, it ends what it waits for
+            return bridge.run(self._carried(call))
 
     async def _carried(self, call: ToolCall) -> str:
         return (await carry_out({call.name: self._tool}, call)).content

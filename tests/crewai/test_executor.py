@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +113,23 @@ def test_ways_out_are_refused_and_the_model_is_told(
     assert [(reason in answer, "rror" in answer) for reason, answer in zip(reasons, answers, strict=True)] == [(True, True)] * 7
     assert "the secret" not in json.dumps([request.body for request in server.requests])
     assert sorted(path.name for path in project.iterdir()) == ["app.py", "link.txt"]
+
+
+def test_interrupt_ends_the_command_that_is_waited_for(settings: Path, project: Path) -> None:
+    os.mkfifo(project / "started")
+    agent = create_executor_agent(project, config_path=settings, commands=["sh"])
+    command = next(tool for tool in agent.tools if tool.name == "run_command")
+
+    def interrupt() -> None:
+        (project / "started").read_text("utf-8")  # until the command writes it
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        command.run(argv=["sh", "-c", "echo yes >started; sleep 5; echo yes >finished"])
+    thread.join()
+    assert not (project / "finished").exists()
 
 
 def test_dry_agent_shows_the_diff_and_writes_nothing(server: FaultServer, settings: Path, project: Path) -> None:
