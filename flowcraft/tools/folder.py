@@ -148,8 +148,7 @@ class Folder:
         parts = parts_of(path)
         if not parts:
             raise Refused(f"{path!r} is a folder")
-        if len(data) > LARGEST_FILE:
-            raise Refused(f"{len(data):,} bytes are too many for a file; at most {LARGEST_FILE:,}")
+        check_size(data)
         with self.opened(parts[:-1], make=True) as folder:
             self._replace(folder, parts[-1], path, data, before)
 
@@ -169,6 +168,12 @@ class Folder:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=folder)
+
+
+def check_size(data: bytes) -> None:
+    """Raise Refused for what is too large for a file."""
+    if len(data) > LARGEST_FILE:
+        raise Refused(f"{len(data):,} bytes are too many for a file; at most {LARGEST_FILE:,}")
 
 
 def _exists(folder: int, name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Self
 
 from flowcraft.plugin.tools import Tool
 from flowcraft.source.patterns import pattern_mistake
-from flowcraft.tools.folder import Folder, Opened, Refused, parts_of, read_at
+from flowcraft.tools.folder import Folder, Opened, Refused, check_size, parts_of, read_at
 from flowcraft.tools.functions import function_tool
 from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shortened, shown
 from flowcraft.tools.programs import Programs
@@ -190,6 +190,7 @@ class Workspace:
     def _change(self, path: str, before: Opened | None, old: str | None, new: str) -> str:
         """Make a change, unless this is dry, and return it as a diff."""
         data = _bytes(new)
+        check_size(data)  # in a dry workspace too: it shows what would be
         if old == new:
             return f"{path} is as it was: nothing was changed"
         if not self.dry:

@@ -255,6 +255,15 @@ def test_dry_workspace_shows_and_changes_nothing(project: Path) -> None:
         asyncio.run(space.run_command(["rm", "src/app.py"]))
 
 
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_is_too_large_to_write_is_refused_in_a_dry_workspace_too(project: Path, dry: bool) -> None:
+    space = Workspace(project, dry=dry)
+    with pytest.raises(ValueError, match="too many for a file"):
+        space.write_file("new.txt", "x" * 2_000_001)
+    assert space.diff == ""
+    assert not (project / "new.txt").exists()
+
+
 def test_command_tells_how_it_ended(project: Path) -> None:
     python = sys.executable
     space = Workspace(project, commands=[python, "cat"])
