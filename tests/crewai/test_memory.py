@@ -58,7 +58,8 @@ def test_what_is_remembered_is_recalled(server: FaultServer, settings: Any, tmp_
         memory.remember(text, **given)
     found = memory.recall("honey of bees", depth="shallow", limit=1)
     assert [match.record.content for match in found] == ["bees make honey"]
-    assert embedded(server) == ([] if offline else [*embedded(server)[:-1], "honey of bees"])
+    texts = ["bees make honey", "ships need wharves", "the moon pulls tides", "honey of bees"]
+    assert sorted(embedded(server)) == ([] if offline else sorted(texts))
     assert server.count("a") == 0
     memory.close()
 
