@@ -38,8 +38,12 @@ def _started(run: RunRow) -> str:
 
 def _widest(title: str, rows: Sequence[RunRow]) -> int:
     """Return how many characters a column of the list takes."""
-    shown: dict[str, list[str]] = {"": [" "], "run": [row.id for row in rows], "state": [row.state for row in rows], "started": [" " * 16]}
-    return max(len(text) for text in (title, *shown[title]))
+    shown: dict[str, list[str]] = {
+        "run": [row.id for row in rows],
+        "state": [row.state for row in rows],
+        "started": ["2026-11-21 19:16"],
+    }
+    return max(len(text) for text in (title or " ", *shown.get(title, [])))
 
 
 def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
