@@ -72,16 +72,20 @@ def _hide(folder: Path) -> dict[str, Any]:
     """Take modules off the list that bear the name of one beside the workflow, but came from elsewhere."""
     names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
     names -= sys.stdlib_module_names
+    # Other threads import meanwhile: the list is looked through as it was at one moment.
     foreign = [
-        name for name, module in sys.modules.items() if name.partition(".")[0] in names and not _is_below(module, folder)
+        name
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in names and not _is_below(module, folder)
     ]
-    return {name: sys.modules.pop(name) for name in foreign}
+    hidden = {name: sys.modules.pop(name, None) for name in foreign}
+    return {name: module for name, module in hidden.items() if module is not None}
 
 
 def _restore(folder: Path) -> None:
     """Bring back the folder's own modules under their names, so that they are imported once."""
     prefix = _prefix(folder)
-    for name in [name for name in sys.modules if name.startswith(prefix)]:
+    for name in [name for name in list(sys.modules) if name.startswith(prefix)]:
         sys.modules[name.removeprefix(prefix)] = sys.modules[name]
 
 
