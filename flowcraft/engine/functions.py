@@ -84,9 +84,7 @@ def _hide(folder: Path) -> dict[str, Any]:
     names -= sys.stdlib_module_names
     # Other threads import meanwhile: the list is looked through as it was at one moment.
     foreign = [
-        name
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in names and not _is_below(module, folder)
+        name for name, module in list(sys.modules.items()) if name.partition(".")[0] in names and not _is_below(module, folder)
     ]
     hidden = {name: sys.modules.pop(name, None) for name in foreign}
     return {name: module for name, module in hidden.items() if module is not None}
