@@ -106,12 +106,12 @@ async def test_a_pause_is_never_longer_than_five_minutes(place, monkeypatch):
 )
 async def test_a_stage_that_ran_out_of_time_is_not_tried_again(place, body, marks):
     place.steps(
-        "def slow():\n    note('begun')\n    time.sleep(1)\n"
+        "def slow():\n    note('begun')\n    time.sleep(4)\n"
         "async def aslow():\n    note('begun')\n    await asyncio.sleep(60)\n"
     )
-    result = await place.run(f"stages: {{a: {{{body}, timeout: 500ms, retry: 3}}}}\n")
+    result = await place.run(f"stages: {{a: {{{body}, timeout: 3s, retry: 3}}}}\n")
 
-    assert result.error == "stage a: timed out after 0.5 s"
+    assert result.error == "stage a: timed out after 3 s"
     assert place.marks() == marks
 
 
@@ -120,8 +120,8 @@ async def test_an_inner_stage_never_outlives_its_outer_one(place):
     place.write("part.yaml", 'flowcraft: 1\nstages: {x: {run: "steps:aslow", on_error: continue, timeout: 1h}}\n')
     result = await place.run("""
         stages:
-          g: {timeout: 500ms, on_error: continue, stages: {x: {run: "steps:aslow", timeout: 1h, retry: 5}}}
-          p: {timeout: 500ms, on_error: continue, uses: part.yaml}
+          g: {timeout: 3s, on_error: continue, stages: {x: {run: "steps:aslow", timeout: 1h, retry: 5}}}
+          p: {timeout: 3s, on_error: continue, uses: part.yaml}
     """)
 
     assert (result.state, result.outputs) == ("done", {"g": None, "p": None})
