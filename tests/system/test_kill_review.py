@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -60,6 +61,15 @@ def answer(request: Any) -> Reply:
     }
     made = answers.get(path, {"findings": [{**flaw, "file": path, "severity": "low"}]})
     return Reply(made if isinstance(made, str) else json.dumps(made), delay=0.03)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unmeasured():
+    """Processes that are killed write no coverage; being measured only makes them slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="module")
