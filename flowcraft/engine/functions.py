@@ -61,21 +61,11 @@ def _import_beside(folder: Path, module: str) -> Any:
         sys.path.append(str(folder))
     importlib.invalidate_caches()
     try:
-        return _imported(module)
+        return importlib.import_module(module)
     finally:
         sys.meta_path.remove(finder)
         _keep(folder)
         sys.modules.update(hidden)
-
-
-def _imported(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except KeyError as error:
-        if error.args != (module,):
-            raise
-        # Seen once in some ten thousand processes: the interpreter missed its own entry of the module it was loading.
-        return importlib.import_module(module)
 
 
 def _hide(folder: Path) -> dict[str, Any]:
