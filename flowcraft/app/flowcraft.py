@@ -20,7 +20,7 @@ from flowcraft.app.runs import Runs
 from flowcraft.app.workflows import Workflows
 from flowcraft.drawing import Drawing, draw
 from flowcraft.engine import Answer, Approval, Engine, OnWait, RunRow
-from flowcraft.engine.forecasts.forecast import Forecast
+from flowcraft.engine.forecasts.figures import Forecast
 from flowcraft.errors import Problem
 from flowcraft.events import Bus, Drain, Event, Said
 from flowcraft.llm import Chain

@@ -9,7 +9,8 @@ from typing import Any
 
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
-from flowcraft.engine.forecasts.forecast import Ask, Forecast, forecast
+from flowcraft.engine.forecasts.figures import Ask, Forecast
+from flowcraft.engine.forecasts.forecast import forecast
 from flowcraft.engine.forecasts.past import History
 from flowcraft.engine.forecasts.ranges import NOTHING, ONCE, Range
 from flowcraft.errors import WorkflowError

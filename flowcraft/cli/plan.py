@@ -15,7 +15,7 @@ from flowcraft.cli.figures import Figures
 from flowcraft.cli.options import AsJson, SettingsPath, open_flowcraft
 
 if TYPE_CHECKING:
-    from flowcraft.engine.forecasts.forecast import Forecast, StageForecast
+    from flowcraft.engine.forecasts.figures import Forecast, StageForecast
     from flowcraft.engine.forecasts.ranges import Range
 
 DEFAULTS_SHOWN = 12

@@ -2,116 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flowcraft.engine.forecasts.estimates import (
+    ELEMENTS,
+    OUTPUT,
+    SECONDS,
+    WORK,
+    Scope,
+    at_once,
+    cost,
+    goes_of_try,
+    holds,
+    in_seconds,
+    in_tokens,
+    is_carried_out,
+    rendered,
+    tokens_sent,
+    whole,
+    within,
+)
+from flowcraft.engine.forecasts.figures import Ask, Asks, Forecast, Found, StageForecast
 from flowcraft.engine.forecasts.past import History, Past
-from flowcraft.engine.forecasts.ranges import NOTHING, ONCE, Range, longest, spread, total
-from flowcraft.llm.tokens import text_tokens
-from flowcraft.plugin.capabilities import ModelInfo
-from flowcraft.workflow.checks.sizes import elements, is_known, known_tokens, known_value, knows
-from flowcraft.workflow.expressions.expression import Expression, ExpressionError, Name
-from flowcraft.workflow.expressions.template import Template, render_value
-from flowcraft.workflow.schema import Crew, Group, Prompt, Stage, Uses, Workflow, agents_of, asks_models
+from flowcraft.engine.forecasts.ranges import NOTHING, ONCE, Range, longest, total
+from flowcraft.workflow.checks.sizes import elements, is_known, known_value
+from flowcraft.workflow.expressions.expression import Expression, Name
+from flowcraft.workflow.expressions.template import Template
+from flowcraft.workflow.schema import Group, Stage, Uses, Workflow, agents_of, asks_models
 
-MILLION = 1_000_000
 DEEPEST = 4
 """How deep workflows that use themselves are followed."""
-
-ELEMENTS = Range(low=1, likely=3, high=10)
-INSERTED = Range(low=0, likely=300, high=3_000)
-OUTPUT = Range(low=20, likely=500, high=2_000)
-SECONDS = Range(low=1, likely=8, high=40)
-WORK = Range(low=0.01, likely=0.1, high=10)
-
-Scope = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A model that is asked in each try of a stage, and how often. ``output`` and ``seconds`` are those of its calls so far.
-
-    ``waits`` is how many of its calls one after the other the try waits for: 0 where it is asked beside another one.
-    """
-
-    model: ModelInfo
-    calls: Range
-    waits: Range | None = None
-    output: Range | None = None
-    seconds: Range | None = None
-
-
-Asks = Callable[[Stage, Workflow], Sequence[Ask]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageForecast:
-    """What one stage is going to take in all.
-
-    ``units`` is how often its body is carried out, ``usd`` None where a price is unknown, ``seconds`` what one time takes.
-    ``basis`` says what the figures rest on.
-    """
-
-    path: str
-    body: str
-    units: Range
-    calls: Range = NOTHING
-    input: Range = NOTHING
-    output: Range = NOTHING
-    usd: Range | None = NOTHING
-    seconds: Range = NOTHING
-    basis: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What a run is going to take. ``usd`` is the sum of what is known; ``unpriced`` names the models whose price is not.
-
-    ``runs`` is the number of earlier runs that it rests on, ``defaults`` say what was assumed for lack of knowledge, ``budget``
-    what of the file's budget would be reached.
-    """
-
-    workflow: str
-    runs: int = 0
-    calls: Range = NOTHING
-    input: Range = NOTHING
-    output: Range = NOTHING
-    usd: Range = NOTHING
-    seconds: Range = NOTHING
-    unpriced: tuple[str, ...] = ()
-    stages: tuple[StageForecast, ...] = ()
-    defaults: tuple[str, ...] = ()
-    budget: tuple[str, ...] = ()
-
-    @property
-    def tokens(self) -> Range:
-        """Input and output together."""
-        return self.input + self.output
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is gathered on the way: stages by path, assumptions, models without a price."""
-
-    stages: dict[str, StageForecast] = field(default_factory=dict)
-    defaults: dict[str, None] = field(default_factory=dict)
-    unpriced: dict[str, None] = field(default_factory=dict)
-
-    def add(self, one: StageForecast) -> None:
-        before = self.stages.get(one.path)
-        if before is not None:
-            usd = None if before.usd is None or one.usd is None else before.usd + one.usd
-            one = replace(
-                one,
-                units=before.units + one.units,
-                calls=before.calls + one.calls,
-                input=before.input + one.input,
-                output=before.output + one.output,
-                usd=usd,
-            )
-        self.stages[one.path] = one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +57,7 @@ def forecast(workflow: Workflow, inputs: Mapping[str, Any] | None, past: History
 
     ``asks`` says who is asked for a stage, and how often in each of its tries.
     """
-    found = _Found()
+    found = Found()
     teller = _Teller(past, asks, found)
     scope: Scope = {"inputs": inputs} if inputs is not None else {}
     seconds = teller.frame(_Frame(workflow=workflow, stages=workflow.stages, scope=scope))
@@ -145,9 +67,9 @@ def forecast(workflow: Workflow, inputs: Mapping[str, Any] | None, past: History
     made = Forecast(
         workflow=workflow.name,
         runs=past.runs,
-        calls=_whole(total(stage.calls for stage in stages)),
-        input=_whole(total(stage.input for stage in stages)),
-        output=_whole(total(stage.output for stage in stages)),
+        calls=whole(total(stage.calls for stage in stages)),
+        input=whole(total(stage.input for stage in stages)),
+        output=whole(total(stage.output for stage in stages)),
         usd=total(stage.usd for stage in stages if stage.usd is not None),
         seconds=seconds,
         unpriced=tuple(found.unpriced),
@@ -160,7 +82,7 @@ def forecast(workflow: Workflow, inputs: Mapping[str, Any] | None, past: History
 class _Teller:
     """Goes through the stages of a workflow."""
 
-    def __init__(self, past: History, asks: Asks, found: _Found) -> None:
+    def __init__(self, past: History, asks: Asks, found: Found) -> None:
         self._past = past
         self._asks = asks
         self._found = found
@@ -180,7 +102,7 @@ class _Teller:
         if stage.each is not None and stage.when is None:
             frame.counts[stage.name] = count
         tries = self._tries(frame, stage, path, past)
-        goes = _goes(stage, past)
+        goes = goes_of_try(stage, past)
         units = count * tries * goes
         here = replace(frame, times=frame.times * units)
         if not here.times.high:
@@ -190,12 +112,12 @@ class _Teller:
             one = self._inner(here, stage, path) + self._judge(here, stage, path, past)
         else:
             one = self._body(here, stage, path, past)
-        element = _within(stage, one * tries * goes)
-        return _at_once(element, count, width)
+        element = within(stage, one * tries * goes)
+        return at_once(element, count, width)
 
     def _elements(self, frame: _Frame, stage: Stage, path: str, past: Past | None) -> tuple[Range, int]:
         """Return how many elements a stage has each time, and how many are worked on at once."""
-        chance = _chance(stage, frame.scope)
+        chance = is_carried_out(stage, frame.scope)
         if stage.each is None:
             known = past.range("elements") if past is not None and chance is None else None
             if known is not None:
@@ -213,15 +135,15 @@ class _Teller:
             return frame.counts[root.name], width  # as many as the stage gives whose list it is
         if past is not None and (range_ := past.range("elements")) is not None:
             return range_, width
-        self._assume(f"{path}: no history of its list: {ELEMENTS.low:g} to {ELEMENTS.high:g} elements (default)")
+        self._found.assume(f"{path}: no history of its list: {ELEMENTS.low:g} to {ELEMENTS.high:g} elements (default)")
         return ELEMENTS, width
 
     def _chosen(self, stage: Stage, items: Sequence[Any], scope: Scope) -> Range:
         """Return how many of known elements are worked on, as far as ``when`` says it."""
         if stage.when is None or not stage.when_per_element:
-            sure = stage.when is None or _holds(stage.when, scope) is not None
+            sure = stage.when is None or holds(stage.when, scope) is not None
             return Range(low=len(items) if sure else 0, likely=len(items), high=len(items))
-        told = [_holds(stage.when, {**scope, "item": item, "index": index}) for index, item in enumerate(items)]
+        told = [holds(stage.when, {**scope, "item": item, "index": index}) for index, item in enumerate(items)]
         yes, may = sum(one is True for one in told), sum(one is None for one in told)
         return Range(low=yes, likely=yes + may, high=yes + may)
 
@@ -232,20 +154,20 @@ class _Teller:
         most = given if isinstance(given, int) else 3
         if past is not None and (range_ := past.range("tries")) is not None:
             return Range(low=max(1, min(range_.low, most)), likely=min(range_.likely, most), high=min(range_.high, most))
-        self._assume(f"{path}: no history of its tries: 1 to {most} (default)")
+        self._found.assume(f"{path}: no history of its tries: 1 to {most} (default)")
         return Range(low=1, likely=min(2, most), high=most)
 
     def _inner(self, frame: _Frame, stage: Stage, path: str) -> Range:
         body = stage.body
-        self._found.add(StageForecast(path=path, body=stage.key, units=_whole(frame.times)))
+        self._found.add(StageForecast(path=path, body=stage.key, units=whole(frame.times)))
         if isinstance(body, Group):
             known = {name: value for name, value in frame.scope.items() if name not in ("item", "index")}
             return self.frame(replace(frame, stages=body.stages, scope=known, prefix=f"{path}/"))
         assert isinstance(body, Uses)
         if frame.depth >= DEEPEST:
-            self._assume(f"{path}: a workflow that uses itself is followed {DEEPEST} deep (default)")
+            self._found.assume(f"{path}: a workflow that uses itself is followed {DEEPEST} deep (default)")
             return NOTHING
-        given = {name: _rendered(value, frame.scope) for name, value in stage.with_.items() if is_known(value, frame.scope)}
+        given = {name: rendered(value, frame.scope) for name, value in stage.with_.items() if is_known(value, frame.scope)}
         missing = [name for name in body.workflow.inputs if name not in given and name in stage.with_]
         defaults = {name: one.default for name, one in body.workflow.inputs.items() if name not in stage.with_}
         scope: Scope = {} if missing else {"inputs": {**defaults, **given}}
@@ -272,8 +194,8 @@ class _Teller:
         if past is not None and past.seconds and (past.calls or not asks):
             return self._as_before(frame, stage, path, past, asks)
         if not asks:
-            self._assume(f"{path}: no history: {_seconds(WORK)} (default)")
-            self._found.add(StageForecast(path=path, body=stage.key, units=_whole(frame.times), seconds=WORK, basis="default"))
+            self._found.assume(f"{path}: no history: {in_seconds(WORK)} (default)")
+            self._found.add(StageForecast(path=path, body=stage.key, units=whole(frame.times), seconds=WORK, basis="default"))
             return WORK
         return self._by_models(frame, stage, path, asks)
 
@@ -287,7 +209,7 @@ class _Teller:
         one = StageForecast(
             path=path,
             body=stage.key,
-            units=_whole(times),
+            units=whole(times),
             calls=calls * times,
             input=sent * times,
             output=came * times,
@@ -300,10 +222,10 @@ class _Teller:
 
     def _by_models(self, frame: _Frame, stage: Stage, path: str, asks: Sequence[Ask]) -> Range:
         """Take in a stage that never ran, by the size of its prompt and what its models are known for."""
-        sent = _sent(stage, frame.scope)
+        sent = tokens_sent(stage, frame.scope)
         calls = total(ask.calls for ask in asks)
         came = total(ask.calls * self._output(stage, ask) for ask in asks)
-        prices = [_cost(ask, sent, self._output(stage, ask)) for ask in asks]
+        prices = [cost(ask, sent, self._output(stage, ask)) for ask in asks]
         self._found.unpriced |= {
             ask.model.id: None for ask, usd in zip(asks, prices, strict=True) if usd is None and not ask.model.offline
         }
@@ -313,19 +235,21 @@ class _Teller:
         basis = (
             "prompt measured; answers as those of the models so far" if all(known) else "prompt measured; answers by default"
         )
-        self._assume(f"{path}: no history: {_tokens(sent)} tokens in for a call (measured from the prompt)")
+        self._found.assume(f"{path}: no history: {in_tokens(sent)} in for a call (measured from the prompt)")
         if agents_of(stage.body):
-            self._assume(
+            self._found.assume(
                 f"{path}: no history of its agents: {calls.low:g} to {calls.high:g} calls (1 to max_iter a task, default)"
             )
         if not all(known):
-            self._assume(f"{path}: no history of its model: {_tokens(OUTPUT)} tokens out, {_seconds(SECONDS)} a call (default)")
+            self._found.assume(
+                f"{path}: no history of its model: {in_tokens(OUTPUT)} out, {in_seconds(SECONDS)} a call (default)"
+            )
         times = frame.times
         self._found.add(
             StageForecast(
                 path=path,
                 body=stage.key,
-                units=_whole(times),
+                units=whole(times),
                 calls=calls * times,
                 input=sent * calls * times,
                 output=came * times,
@@ -343,17 +267,6 @@ class _Teller:
             return usual
         return Range(low=min(usual.low, most), likely=min(usual.likely, most), high=min(usual.high, most))
 
-    def _assume(self, text: str) -> None:
-        self._found.defaults[text] = None
-
-
-def _rendered(value: Any, scope: Scope) -> Any:
-    """Return a value with its templates rendered; None where that fails."""
-    try:
-        return render_value(value, scope)
-    except ExpressionError:
-        return None
-
 
 def _in_order(stages: Mapping[str, Stage]) -> Iterator[Stage]:
     """Yield stages behind those that they depend on."""
@@ -366,74 +279,8 @@ def _in_order(stages: Mapping[str, Stage]) -> Iterator[Stage]:
             yield left.pop(name)
 
 
-def _chance(stage: Stage, scope: Scope) -> bool | None:
-    """Return whether a stage is carried out at all; None where that is not known."""
-    if stage.when is None or stage.when_per_element:
-        return True
-    return _holds(stage.when, scope)
-
-
-def _holds(condition: Expression, scope: Scope) -> bool | None:
-    try:
-        return bool(condition.evaluate(scope)) if knows(condition, scope) else None
-    except ExpressionError:
-        return None
-
-
-def _goes(stage: Stage, past: Past | None) -> Range:
-    """Return how many goes each try takes; earlier runs have theirs in their calls already."""
-    return ONCE if past is not None or not stage.retry.max else Range(low=1, likely=1, high=1 + stage.retry.max)
-
-
-def _within(stage: Stage, seconds: Range) -> Range:
-    """Return the seconds of one element, no more than its ``timeout``."""
-    limit = stage.timeout
-    if not isinstance(limit, int | float):
-        return seconds
-    return Range(low=min(seconds.low, limit), likely=min(seconds.likely, limit), high=min(seconds.high, limit))
-
-
-def _at_once(element: Range, count: Range, width: int) -> Range:
-    """Return the seconds of so many elements, so many at a time."""
-
-    def rounds(number: float) -> float:
-        return number if number < 1 else max(1, math.ceil(number / width - 1e-9))
-
-    return element * Range(low=rounds(count.low), likely=rounds(count.likely), high=rounds(count.high))
-
-
-def _sent(stage: Stage, scope: Scope) -> Range:
-    """Return about how many tokens a call of a stage's prompt has."""
-    body = stage.body
-    if isinstance(body, Crew):
-        texts = [text for task in body.tasks for text in (task.description, task.expected_output) if text is not None]
-        return Range.exactly(sum(text_tokens(text.source) for text in texts) / max(len(body.tasks), 1)) + INSERTED
-    if not isinstance(body, Prompt):
-        return INSERTED
-    known = known_tokens(stage, body, scope, text_tokens) + 8
-    parts = [part for one in (body.prompt, body.system) if one is not None for part in one.expressions]
-    unknown = sum(
-        not knows(part, {**scope, "item": None, "index": 0} if scope and stage.each is not None else scope) for part in parts
-    )
-    return Range.exactly(known) + INSERTED.times(unknown)
-
-
-def _cost(ask: Ask, sent: Range, came: Range) -> Range | None:
-    price = ask.model.price
-    if ask.model.offline:
-        return NOTHING
-    if price is None:
-        return None
-    return ask.calls * (sent.times(price.input / MILLION) + came.times(price.output / MILLION))
-
-
-def _whole(amount: Range) -> Range:
-    """Return counts: the least rounded down, the most up."""
-    return spread(math.floor(amount.low + 1e-9), round(amount.likely), math.ceil(amount.high - 1e-9))
-
-
 def _rounded(stage: StageForecast) -> StageForecast:
-    return replace(stage, calls=_whole(stage.calls), input=_whole(stage.input), output=_whole(stage.output))
+    return replace(stage, calls=whole(stage.calls), input=whole(stage.input), output=whole(stage.output))
 
 
 def _reached(budget: Mapping[str, Any], made: Forecast) -> Iterator[str]:
@@ -449,11 +296,3 @@ def _reached(budget: Mapping[str, Any], made: Forecast) -> Iterator[str]:
             yield f"the budget of {limit:g} {unit} would be reached"
         elif amount.high > limit:
             yield f"the budget of {limit:g} {unit} may be reached"
-
-
-def _tokens(amount: Range) -> str:
-    return f"{amount.low:,.0f}" if amount.low == amount.high else f"{amount.low:,.0f} to {amount.high:,.0f}"
-
-
-def _seconds(amount: Range) -> str:
-    return f"{amount.low:g} to {amount.high:g} s"
