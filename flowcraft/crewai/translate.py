@@ -16,13 +16,19 @@ from flowcraft.plugin import ChatResponse, Image, Message, Part, Text, ToolCall,
 DELEGATIONS = frozenset({"delegate_work_to_coworker", "ask_question_to_coworker"})
 """Tools by which one agent sets another to work, which cannot be at two tasks at once."""
 
-_PLACES = re.compile(r"\{(?=(?:goal|role|backstory|input|tool_names|tools)\})")
 _MARK = "\ue000"
+_PLACES = re.compile(r"\{(?=(?:goal|role|backstory|input|tool_names|tools)\})")
+_MASKED = re.compile(_PLACES.pattern.replace("(?=", f"{_MARK}(?="))
 
 
 def masked(text: str) -> str:
     """Return a text in which CrewAI finds none of the places that it fills in prompts (``{input}``, ``{role}``)."""
-    return _PLACES.sub(_MARK, text)
+    return _PLACES.sub("{" + _MARK, text)
+
+
+def plain(text: str) -> str:
+    """Return a masked text as it was."""
+    return _MASKED.sub("{", text)
 
 
 def unmasked(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -31,7 +37,7 @@ def unmasked(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _unmasked(part: Part) -> Part:
-    return replace(part, text=part.text.replace(_MARK, "{")) if isinstance(part, Text) else part
+    return replace(part, text=plain(part.text)) if isinstance(part, Text) else part
 
 
 def messages_of(given: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:

@@ -316,6 +316,33 @@ async def test_an_agent_that_may_delegates_to_the_others(server: FaultServer, st
     assert found.pieces.parts == ["crewai", "one/call[1]", "two/call[1]", "one/call[2]"]
 
 
+@pytest.mark.parametrize(
+    "role", ["Friend of {role} {input} {x}", "{goal}", 'A "quoted"\n  {backstory}  \ue000 expert', "Ärztin 医生"]
+)
+@pytest.mark.parametrize("tools", [True, False])
+async def test_work_is_handed_to_whatever_a_role_says(server: FaultServer, stage: Make, role: str, tools: bool) -> None:
+    def answer(request: ReceivedRequest) -> Reply | str:
+        said = "".join(str(message["content"]) for message in request.body["messages"])
+        assert "\ue000" not in json.dumps(request.body).replace("\\ue000 expert", ""), "nothing of ours reaches the model"
+        if "Dig" in said and "worked" not in said:
+            return "worked" if tools else "Thought: I know\nFinal Answer: worked"
+        if "worked" in said:
+            return "all done" if tools else "Thought: I know\nFinal Answer: all done"
+        asked = {"task": "Dig {role}", "context": "none", "coworker": role}
+        if tools:
+            assert role in request.body["tools"][0]["function"]["description"]
+            return calls(DELEGATE, asked)
+        assert role in said
+        return f"Thought: I ask\nAction: {DELEGATE}\nAction Input: {json.dumps(asked)}"
+
+    server.script("a", answer)
+    crew = crew_of(agent("one"), agent("two", role=role), tasks=[task("")], process="hierarchical")
+    found = stage(facts={"a": {"capabilities": {"tools": tools}}})
+    assert await carried_out(crew, found) == "all done"
+    assert found.pieces.parts == ["crewai", "manager/call[1]", "two/call[1]", "manager/call[2]"]
+    assert "Dig {role}" in spoken(server.requests[1])
+
+
 async def test_two_agents_of_one_role_cannot_be_told_apart_where_work_is_handed_out(server: FaultServer, stage: Make) -> None:
     server.script("a", "worked")
     two = (agent("one", role="Poet"), agent("two", role=' "poet" '))
