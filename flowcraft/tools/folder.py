@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +18,20 @@ LARGEST_FILE: Final = 2_000_000
 """Bytes of a file that is read or written."""
 
 LONGEST_PATH: Final = 1_000
+LONGEST_NAME: Final = 255
+"""Bytes of one name, which is what file systems take."""
 
-PRIVATE: Final = frozenset({".git", ".hg", ".svn"})
+LOCK_SECONDS: Final = 10.0
+"""How long a change waits for others that are made in the same folder."""
+
+PRIVATE: Final = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "_darcs"})
 """Folders of version control: what is written there is carried out by its commands, and what stands there may be a secret."""
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _SHORT_NAME = re.compile(r"git~\d+", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:\{|\()?(?:HOME|OLDPWD|PWD|TMPDIR)\b|%\w+%", re.IGNORECASE)
 
 
 class Refused(ValueError):
@@ -45,8 +52,10 @@ def parts_of(path: str) -> tuple[str, ...]:
         raise Refused(f"a path has 1 to {LONGEST_PATH:,} characters")
     if path.startswith("/"):
         raise Refused(f"{path!r} is an absolute path; write one that begins in the project folder")
-    if path.startswith("~"):
-        raise Refused(f"{path!r} begins with '~'; write a path that begins in the project folder")
+    if path.startswith("~") or _VARIABLE.match(path):
+        raise Refused(f"{path!r} begins with a name for a home folder; write a path that begins in the project folder")
+    if path[:5].casefold() == "file:":
+        raise Refused(f"{path!r} is an address; write a path that begins in the project folder")
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     for part in parts:
         if wrong := _mistake(part):
@@ -60,6 +69,8 @@ def _mistake(part: str) -> str:
         return "leads upwards by '..'"
     if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in part):
         return "holds characters that cannot be seen"
+    if len(part.encode()) > LONGEST_NAME:
+        return f"holds a name of more than {LONGEST_NAME} bytes"
     plain = unicodedata.normalize("NFKC", part)
     if "\\" in plain or "/" in plain or plain.translate(_SLASHES) != plain:
         return "holds a character that is, or looks like, a separator"
@@ -143,37 +154,84 @@ class Folder:
                 return None
         return self.read(path)
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep others from changing files by a ``Folder`` meanwhile: in this process and in others. Raises Refused."""
+        import fcntl
+
+        with self.opened() as root:
+            until = time.monotonic() + LOCK_SECONDS
+            while not _locked(root):
+                if time.monotonic() > until:
+                    raise Refused(f"others have been changing files of this project for {LOCK_SECONDS:g} s; try again")
+                time.sleep(0.005)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(root, fcntl.LOCK_UN)
+
     def write(self, path: str, data: bytes, before: Opened | None) -> None:
-        """Put ``data`` in the place of ``before``, whole or not at all; the mode stays. Raises Refused where it changed."""
+        """Put ``data`` in the place of ``before``, whole or not at all; mode and owner stay.
+
+        Raises Refused where the file has changed since, and where it cannot be written.
+        """
         parts = parts_of(path)
         if not parts:
             raise Refused(f"{path!r} is a folder")
-        check_size(data)
-        with self.opened(parts[:-1], make=True) as folder:
-            self._replace(folder, parts[-1], path, data, before)
+        check_change(path, data, before)
+        try:
+            with self.opened(parts[:-1], make=True) as folder:
+                self._replace(folder, parts[-1], path, data, before)
+        except OSError as error:
+            raise Refused(f"{path!r} cannot be written: {error.strerror or error}") from None
 
     def _replace(self, folder: int, name: str, path: str, data: bytes, before: Opened | None) -> None:
-        mode = 0o666 if before is None else stat.S_IMODE(before.status.st_mode) & 0o777
         new = f".{secrets.token_hex(8)}.tmp"
-        descriptor = os.open(new, _NEW, mode, dir_fd=folder)
+        descriptor = os.open(new, _NEW, 0o666 if before is None else 0o600, dir_fd=folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 if before is not None:
-                    os.fchmod(file.fileno(), mode)
+                    _make_alike(file.fileno(), before.status)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             _check_same(folder, name, path, before)
+            if before is not None and not os.access(name, os.W_OK, dir_fd=folder):
+                raise Refused(f"{path!r} is read-only")
             os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)  # a link that was put there is replaced, not followed
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=folder)
 
 
-def check_size(data: bytes) -> None:
-    """Raise Refused for what is too large for a file."""
+def check_change(path: str, data: bytes, before: Opened | None) -> None:
+    """Raise Refused for what is too large for a file, and for a file that its user keeps from being changed."""
     if len(data) > LARGEST_FILE:
         raise Refused(f"{len(data):,} bytes are too many for a file; at most {LARGEST_FILE:,}")
+    if before is not None and not before.status.st_mode & 0o222:
+        raise Refused(f"{path!r} is read-only")
+
+
+def _locked(folder: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # this file system has no locks; what changed meanwhile is found before a file is replaced
+    return True
+
+
+def _make_alike(descriptor: int, like: os.stat_result) -> None:
+    """Give a new file the owner, as far as this account may, and the mode of the one in whose place it is put."""
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
 
 
 def _exists(folder: int, name: str) -> bool:
@@ -195,7 +253,8 @@ def _check_same(folder: int, name: str, path: str, before: Opened | None) -> Non
         now = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         raise Refused(f"{path!r} is gone meanwhile") from None
-    if not os.path.samestat(now, before.status) or now.st_mtime_ns != before.status.st_mtime_ns:
+    then = before.status
+    if not os.path.samestat(now, then) or (now.st_mtime_ns, now.st_size) != (then.st_mtime_ns, then.st_size):
         raise Refused(f"{path!r} has changed meanwhile; read it again")
 
 
@@ -211,8 +270,8 @@ def read_at(folder: int, name: str, path: str, most: int = LARGEST_FILE) -> Open
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         _check_plain(status, path)
-        data = file.read(most + 1)
-    if len(data) > most:
+        data = file.read(most + 1) if status.st_size <= most else b""
+    if len(data) > most or status.st_size > most:
         raise Refused(f"{path!r} has more than {most:,} bytes, which is too large")
     return Opened(data, status)
 

@@ -6,20 +6,20 @@ import fnmatch
 import itertools
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Self
 
 from flowcraft.plugin.tools import Tool
 from flowcraft.source.patterns import pattern_mistake
-from flowcraft.tools.folder import Folder, Opened, Refused, check_size, parts_of, read_at
+from flowcraft.tools.folder import PRIVATE, Folder, Opened, Refused, check_change, parts_of, read_at
 from flowcraft.tools.functions import function_tool
 from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shortened, shown
 from flowcraft.tools.programs import Programs
 
 SKIPPED: Final = frozenset(
-    {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"}
+    PRIVATE
+    | {".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox"}
     | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 )
 """Folders that are neither listed nor searched."""
@@ -63,7 +63,6 @@ class Workspace:
         self._programs = Programs(self._folder, commands, environment)
         self._seconds = command_seconds
         self._diffs: list[str] = []
-        self._changing = threading.Lock()  # a model may have several changes made at once
         self.dry = dry
 
     def __deepcopy__(self, memo: Mapping[int, object]) -> Self:
@@ -144,7 +143,7 @@ class Workspace:
         self, path: Annotated[str, "the path in the project"], content: Annotated[str, "the whole content of the file"]
     ) -> str:
         """Write a file of the project as a whole, new or in the place of what it held. Returns the diff."""
-        with self._changing:
+        with self._folder.changing():
             before = self._folder.find(path)
             old = None if before is None else _text(before, path)
             return self._change(path, before, old, content if old is None else _with_ends(content, line_end(old)))
@@ -159,7 +158,7 @@ class Workspace:
         """Change a part of a file: one passage for another, or by a unified diff. What does not fit is refused."""
         if bool(old) == bool(diff):
             raise Refused("give either 'old' and 'new', or 'diff'")
-        with self._changing:
+        with self._folder.changing():
             before = self._folder.read(path)
             text = _text(before, path)
             ends = line_end(text)
@@ -190,7 +189,7 @@ class Workspace:
     def _change(self, path: str, before: Opened | None, old: str | None, new: str) -> str:
         """Make a change, unless this is dry, and return it as a diff."""
         data = _bytes(new)
-        check_size(data)  # in a dry workspace too: it shows what would be
+        check_change(path, data, before)  # in a dry workspace too: it shows what would be
         if old == new:
             return f"{path} is as it was: nothing was changed"
         if not self.dry:

@@ -88,6 +88,14 @@ PATHS = {
     "the folder itself": ".",
     "nothing": "",
     "too long": "a/" * 600 + "b",
+    "a name that is too long": "new/" + "\u00e9" * 128,
+    "a variable": "$HOME/secret.txt",
+    "a variable in braces": "${PWD}/../outside/secret.txt",
+    "a variable of another system": "%USERPROFILE%/secret.txt",
+    "an address": "file:///etc/passwd",
+    "an address in capitals": "FILE:secret.txt",
+    "settings of jj": ".jj/repo/config.toml",
+    "settings of darcs": "_darcs/prefs/defaults",
 }
 
 ARGUMENTS = {
