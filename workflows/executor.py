@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import tempfile
 from pathlib import Path
 
+from flowcraft.errors import ToolUnavailable
 from flowcraft.plugin import tool
 from flowcraft.tools import Workspace
 
@@ -85,12 +88,27 @@ async def run_command(argv: list[str]) -> dict[str, object]:
 
 
 def workspace() -> Workspace:
-    """Return the workspace that the environment names."""
-    named = os.environ.get("EXECUTOR_FOLDER", "")
-    if not named:
-        Path(FOLDER).mkdir(parents=True, exist_ok=True)
+    """Return the workspace that the environment names. What is wrong with it no model can mend: it ends the run."""
     dry = os.environ.get("EXECUTOR_DRY", "") not in ("", "0")
-    return made(os.path.abspath(named or FOLDER), os.environ.get("EXECUTOR_COMMANDS", ""), dry)
+    try:
+        return made(os.path.abspath(os.environ.get("EXECUTOR_FOLDER") or folder(dry)), os.environ.get("EXECUTOR_COMMANDS", ""), dry)
+    except ValueError as error:
+        raise ToolUnavailable(f"{error}; see EXECUTOR_FOLDER and EXECUTOR_COMMANDS") from None
+
+
+def folder(dry: bool) -> str:
+    """Return the folder where none is named. It is made, except where nothing is to be written: then an empty one stands for it."""
+    if not dry:
+        Path(FOLDER).mkdir(parents=True, exist_ok=True)
+    return FOLDER if os.path.isdir(FOLDER) else nothing()
+
+
+@functools.cache
+def nothing() -> str:
+    """Return an empty folder, which is gone with the process."""
+    empty = tempfile.mkdtemp(prefix="executor-")
+    atexit.register(os.rmdir, empty)
+    return empty
 
 
 @functools.cache

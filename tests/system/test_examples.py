@@ -390,6 +390,37 @@ def test_executor_changes_files_of_its_folder_and_no_others(work, server, dry):
     assert ("x = 2" in command) == (dry == "0")
 
 
+@pytest.mark.parametrize("dry", ["0", "1"])
+def test_executor_makes_its_folder_unless_it_is_dry(work, server, dry):
+    work.env |= {"EXECUTOR_DRY": dry}
+    end = {"done": True, "report": "written", "files": ["new.py"]}
+    wishes = [("list_files", {}), ("write_file", {"path": "new.py", "content": "x = 1\n"}), ("read_file", {"path": "new.py"})]
+    server.script("small", calls(*wishes, end=end))
+    server.script("large", calls(*wishes, end=end))
+
+    assert run(work, "executor")["outputs"] == end
+
+    listed, written, _ = told(server.requests[-1])
+    assert (listed, "+x = 1\n" in written) == ("[]", True)
+    assert ((work.path / "build").exists(), "nothing was written" in written) == (dry == "0", dry == "1")
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [({"EXECUTOR_FOLDER": "nowhere"}, "there is no folder"), ({"EXECUTOR_COMMANDS": "no-such-program"}, "no program")],
+)
+def test_executor_without_its_folder_or_program_ends_and_says_so(work, server, environment, why):
+    work.env |= environment
+    server.script("small", calls(("list_files", {}), end={}))
+    server.script("large", calls(("list_files", {}), end={}))
+
+    ended = work.flowcraft("run", "workflows/executor.yaml", "--json")
+
+    assert (ended.code, server.count()) == (1, 1)
+    assert why in ended.json["error"]
+    assert "EXECUTOR_FOLDER" in ended.json["error"]
+
+
 def test_crew_needs_a_library_and_says_which(checkout):
     refused = checkout.flowcraft("run", "workflows/crew.yaml", "-i", "diff=@change.diff")
 

@@ -55,9 +55,9 @@ def test_read_only_file_stays_as_it_is(tmp_path: Path, dry: bool) -> None:
     file.write_text("one\n", "utf-8")
     file.chmod(0o444)
     space = Workspace(tmp_path, dry=dry)
-    with pytest.raises(ValueError, match="'kept.txt' is read-only"):
+    with pytest.raises(ValueError, match=r"'kept\.txt' is read-only"):
         space.write_file("kept.txt", "two\n")
-    with pytest.raises(ValueError, match="'kept.txt' is read-only"):
+    with pytest.raises(ValueError, match=r"'kept\.txt' is read-only"):
         space.patch_file("kept.txt", old="one", new="two")
     assert (file.read_text("utf-8"), space.diff) == ("one\n", "")
 
@@ -80,7 +80,7 @@ def test_what_the_system_refuses_is_told_by_its_path(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match="'app.py' cannot be written: No space left on device"):
+    with pytest.raises(ValueError, match=r"'app\.py' cannot be written: No space left on device"):
         Workspace(tmp_path).write_file("app.py", "x = 2\n")
     assert (tmp_path / "app.py").read_text("utf-8") == "x = 1\n"
     assert os.listdir(tmp_path) == ["app.py"]
