@@ -90,14 +90,15 @@ async def run_command(argv: list[str]) -> dict[str, object]:
 def workspace() -> Workspace:
     """Return the workspace that the environment names. What is wrong with it no model can mend: it ends the run."""
     dry = os.environ.get("EXECUTOR_DRY", "") not in ("", "0")
+    folder = os.path.abspath(os.environ.get("EXECUTOR_FOLDER") or default_folder(dry))
     try:
-        return made(os.path.abspath(os.environ.get("EXECUTOR_FOLDER") or folder(dry)), os.environ.get("EXECUTOR_COMMANDS", ""), dry)
+        return made(folder, os.environ.get("EXECUTOR_COMMANDS", ""), dry)
     except ValueError as error:
         raise ToolUnavailable(f"{error}; see EXECUTOR_FOLDER and EXECUTOR_COMMANDS") from None
 
 
-def folder(dry: bool) -> str:
-    """Return the folder where none is named. It is made, except where nothing is to be written: then an empty one stands for it."""
+def default_folder(dry: bool) -> str:
+    """Return the folder where none is named. It is made; where nothing is to be written, an empty one elsewhere stands for it."""
     if not dry:
         Path(FOLDER).mkdir(parents=True, exist_ok=True)
     return FOLDER if os.path.isdir(FOLDER) else nothing()
