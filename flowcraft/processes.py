@@ -16,7 +16,11 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 GRACE_SECONDS = 2.0
 """How long what a command started may go on behind its end, or behind being told to end."""
 
+MARK = "FLOWCRAFT_COMMAND"
+"""The name of the environment by which what a command started is known."""
+
 _REAP_SECONDS = 0.2
+_ROUNDS = 50
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -79,6 +83,37 @@ async def carry_out(command: Command) -> Outcome:
         overflow=group.out.left_out > 0,
         left_out=group.err.left_out,
     )
+
+
+def end_marked(mark: str) -> None:
+    """Kill what left its group, as daemons do, and has ``mark`` in its environment still. Linux alone tells of it."""
+    sought = f"{MARK}={mark}".encode()
+    for _ in range(_ROUNDS):  # what is found may have started more meanwhile
+        if not sum(_end_if_marked(int(name), sought) for name in _numbers()):
+            return
+
+
+def _numbers() -> list[str]:
+    try:
+        return [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []
+
+
+def _end_if_marked(number: int, sought: bytes) -> bool:
+    """Kill a process if it is marked: by a handle, since its number may be another's by then."""
+    try:
+        handle = os.pidfd_open(number)
+        try:
+            with open(f"/proc/{number}/environ", "rb") as file:
+                marked = sought in file.read().split(b"\0")
+            if marked:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+    except OSError:
+        return False  # it has ended, or is another user's
+    return marked
 
 
 # A part of the group holds on to a pipe that ends with this process, even where that is killed: then it kills the group.

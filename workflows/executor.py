@@ -98,7 +98,7 @@ def workspace() -> Workspace:
 
 
 def default_folder(dry: bool) -> str:
-    """Return the folder where none is named. It is made; where nothing is to be written, an empty one elsewhere stands for it."""
+    """Return the folder where none is named. It is made; in a dry run an empty one elsewhere stands for it."""
     if not dry:
         Path(FOLDER).mkdir(parents=True, exist_ok=True)
     return FOLDER if os.path.isdir(FOLDER) else nothing()

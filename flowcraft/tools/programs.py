@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from flowcraft.processes import Command, Outcome, carry_out
+from flowcraft.processes import MARK, Command, Outcome, carry_out, end_marked
 from flowcraft.tools.folder import Folder, Refused
 
 LONGEST_ARGUMENT: Final = 10_000
@@ -94,19 +95,23 @@ class Programs:
         bash = shutil.which("bash", path=self._places)
         if bash is None:
             raise Refused("commands need bash, and there is none")
+        mark = secrets.token_hex(16)
         with self._folder.opened(), tempfile.TemporaryDirectory(prefix="flowcraft-", ignore_cleanup_errors=True) as home:
             command = Command(
                 bash=bash,
                 options=("--noprofile", "--norc"),
                 script='exec "$0" "$@"',
                 arguments=checked,
-                environment=self._environment(home),
+                environment=self._environment(home) | {MARK: mark},
                 folder=str(self._folder.path),
                 most_out=MOST_OUTPUT,
                 most_err=MOST_ERRORS,
             )
-            async with asyncio.timeout(seconds):
-                return await carry_out(command)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await carry_out(command)
+            finally:
+                end_marked(mark)
 
     def _environment(self, home: str) -> dict[str, str]:
         """Return all that a command sees: nothing of what FlowCraft runs in but PATH, less what may be anywhere."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -280,6 +282,47 @@ def test_command_is_bounded_in_time_and_output(project: Path) -> None:
     told = asyncio.run(Workspace(project, commands=["yes"]).run_command(["yes"]))
     assert "too much" in str(told["note"])
     assert len(str(told["stdout"])) <= 200_000
+
+
+DAEMON = """
+import os, sys, time
+if os.fork():
+    while not os.path.exists("daemon"): time.sleep(0.01)
+    time.sleep(float(sys.argv[1]))
+    os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+out = os.open(os.devnull, os.O_RDWR)
+for place in range(3): os.dup2(out, place)
+with open("new", "w") as file: file.write(str(os.getpid()))
+os.rename("new", "daemon")
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone tells who has which environment")
+@pytest.mark.parametrize(("seconds", "limit"), [("0", 60.0), ("600", 2.0)])
+def test_daemon_that_a_command_starts_ends_with_it(project: Path, seconds: str, limit: float) -> None:
+    (project / "daemon.py").write_text(DAEMON, "utf-8")
+    space = Workspace(project, commands=[sys.executable], command_seconds=limit)
+    command = space.run_command([Path(sys.executable).name, "daemon.py", seconds])
+    if seconds == "0":
+        assert asyncio.run(command)["exit_code"] == 0
+    else:
+        with pytest.raises(ValueError, match="longer than"):
+            asyncio.run(command)
+    assert ended(int((project / "daemon").read_text("utf-8")))
+
+
+def ended(number: int) -> bool:
+    """Say whether a process has ended, or does within a moment; one that has not is killed here."""
+    status = Path("/proc", str(number), "status")
+    for _ in range(500):
+        if not status.exists() or "State:\tZ" in status.read_text("utf-8"):
+            return True
+        time.sleep(0.01)
+    os.kill(number, signal.SIGKILL)
+    return False
 
 
 def test_bare_repository_that_a_model_writes_is_none_for_git(project: Path) -> None:
