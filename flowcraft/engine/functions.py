@@ -154,7 +154,8 @@ def load_function(folder: str, module: str, function: str) -> Callable[..., Any]
     for part in function.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise StageFailed(f"module {module!r} has no function {function!r}")
+        what = f": it is an object of the class {type(found).__name__!r}" if found is not None else ""
+        raise StageFailed(f"module {module!r} has no function {function!r}{what}")
     return found  # type: ignore[no-any-return]  # callable() narrows to an untyped callable
 
 

@@ -28,6 +28,8 @@ def function_tool(function: Callable[..., Any], *, name: str = "", description: 
     name = name or notes.name or getattr(function, "__name__", "")
     if not TOOL_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a tool: 1 to 64 letters, digits, '_' and '-'; give it a name of its own")
+    if inspect.isclass(function):
+        raise TypeError(f"the class {name!r} cannot be a tool: what it makes says nothing to a model; name a function")
     told, parameters = _documented(function)
     try:
         arguments = _Arguments(function, parameters)

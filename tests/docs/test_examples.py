@@ -84,8 +84,18 @@ def test_python_script_runs_without_a_key(code: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+BESIDE = {
+    "config/agents.yaml": 'a: {role: "On {topic}", goal: "Write in {current_year}"}\n',
+    "config/tasks.yaml": "t: {agent: a, description: Write, expected_output: A page}\n",
+}
+"""Files that examples say stand beside them."""
+
+
 @pytest.mark.parametrize("code", whole_workflows())
 def test_workflow_example_loads(code: str, tmp_path: Path) -> None:
+    for name, text in BESIDE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
     file = tmp_path / "example.yaml"
     file.write_text(code, "utf-8")
     assert load_workflow(file).stages

@@ -251,7 +251,8 @@ def test_function_may_import_its_neighbours_when_it_is_called(tmp_path):
     [
         ("import nothing_of_this_name\n", "ModuleNotFoundError"),
         ("raise SystemError('no')\n", "SystemError"),
-        ("x = 1\n", "has no function"),
+        ("x = 1\n", "has no function 'go'$"),
+        ("go = 1\n", "has no function 'go': it is an object of the class 'int'"),
     ],
 )
 def test_module_that_cannot_be_used_says_why(tmp_path, text, told):

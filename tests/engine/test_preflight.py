@@ -64,7 +64,7 @@ async def test_a_name_that_is_no_function_and_a_module_that_fails_are_told_at_th
       b: {run: "broken:shout", needs: [paid]}
     """
     assert await refused(project, text) == [
-        (5, 12, "module 'more' has no function 'answer'"),
+        (5, 12, "module 'more' has no function 'answer': it is an object of the class 'int'"),
         (6, 12, "cannot import 'broken': OSError: no licence"),
     ]
 

@@ -164,6 +164,11 @@ def test_hint_that_no_schema_can_be_made_of_is_an_error_that_says_so():
         function_tool(odd)
 
 
+def test_class_cannot_be_a_tool():
+    with pytest.raises(TypeError, match="the class 'Point' cannot be a tool"):
+        function_tool(Point)
+
+
 def test_hint_that_names_nothing_is_an_error_that_says_so():
     def odd(value: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821 - as it happens to people
         """Take something that is not there."""

@@ -78,6 +78,29 @@ def test_what_stands_in_another_file_is_told_there(folder):
     ]
 
 
+def test_a_tool_that_nobody_offers_is_told_where_it_stands_though_others_before_it_cannot_be_read(folder):
+    folder.write("agents.yaml", "a:\n  role: x\n  goal: x\n  tools:\n    - one.two\n    - shout\n    - shoot\n")
+    facts = Facts(tools=lambda: ("shout",), knows_model=lambda name: True)
+    text = "agents: agents.yaml\nstages: {s: {agent: a, prompt: x}}\n"
+    found = folder.problems(text, check=lambda workflow: check_workflow(workflow, facts))
+
+    assert [(problem.line, problem.message) for problem in found] == [
+        (5, "'one.two' names no tool"),
+        (7, "no plugin offers a tool 'shoot'"),
+    ]
+
+
+def test_a_model_written_with_a_slash_is_told_of_with_a_colon(folder):
+    def knows(name):
+        return name == "openai:gpt-4o"
+
+    workflow = folder.load(AGENTS.replace("dear", "openai/gpt-4o"))
+    facts = Facts(tools=lambda: ("shout", "whisper"), tiers=frozenset({"plain"}), knows_model=knows, model_names=("openai",))
+    hints = [problem.hint for problem in check_workflow(workflow, facts)]
+
+    assert hints == ["write openai:gpt-4o: the provider stands before a colon"]
+
+
 def test_models_that_call_no_tools_are_warned_of_where_agents_have_some(folder):
     blind = Cast(answering=(model("blind", tools=False),))
     found = told(folder, AGENTS, cast=lambda stage, default: blind)

@@ -135,3 +135,74 @@ def test_output_that_is_nothing_but_a_name_is_doubtful(folder):
 )
 def test_parameter_that_no_vendor_takes_is_refused_before_money(folder, params, message):
     assert folder.messages(f"stages: {{a: {{prompt: x, params: {{{params}}}}}}}\n") == [message]
+
+
+CREW_AGENTS = """\
+researcher:
+  role: >
+    {topic} Senior Data Researcher
+  goal: >
+    Uncover cutting-edge developments in {topic}
+  backstory: >
+    You're a seasoned researcher with a knack for uncovering the latest
+    developments in {topic}.
+
+reporting_analyst:
+  role: >
+    {topic} Reporting Analyst
+  goal: >
+    Create detailed reports based on {topic} data analysis and research findings
+  backstory: >
+    You're a meticulous analyst.
+"""
+CREW_TASKS = """\
+research_task:
+  description: >
+    Conduct a thorough research about {topic}
+    Make sure you find any interesting and relevant information given
+    the current year is {current_year}.
+  expected_output: >
+    A list with 10 bullet points of the most relevant information about {topic}
+  agent: researcher
+
+reporting_task:
+  description: >
+    Review the context you got and expand each topic into a full section for a report.
+  expected_output: >
+    A fully fledged report. Formatted as markdown without '```'
+  agent: reporting_analyst
+"""
+CREW = "agents: agents.yaml\nstages: {report: {crew: {tasks: tasks.yaml}}}\n"
+
+
+def test_files_as_crewai_writes_them_are_taken_as_they_are(folder):
+    folder.write("agents.yaml", CREW_AGENTS)
+    folder.write("tasks.yaml", CREW_TASKS)
+    workflow = folder.load("inputs: {topic: string, current_year: string}\n" + CREW)
+    scope = {"inputs": {"topic": "bees", "current_year": "1999"}}
+    crew = workflow.stages["report"].body
+
+    assert workflow.warnings == ()
+    assert crew.agents["researcher"].role.text(scope) == "bees Senior Data Researcher\n"
+    assert crew.tasks[0].description.text(scope).endswith("information given the current year is 1999.\n")
+    assert [task.agent for task in crew.tasks] == ["researcher", "reporting_analyst"]
+
+
+def test_places_that_no_input_fills_are_told_of_once_where_they_stand(folder):
+    folder.write("agents.yaml", CREW_AGENTS)
+    folder.write("tasks.yaml", CREW_TASKS.replace("{topic}", "{topic} {Topic} {{topic}} ${topic} \\\\frac{a}{b} f{x}"))
+    warnings = folder.load("inputs: {topics: string}\n" + CREW).warnings
+    told = [(one.file.rpartition("/")[2], one.line, one.column, one.message, one.hint) for one in warnings[1:]]
+
+    assert warnings[0].message == "the input 'topics' is never used"
+    assert told == [
+        ("agents.yaml", 3, 5, "'{topic}' stays as it is: there is no input 'topic'", "did you mean 'topics'?"),
+        ("tasks.yaml", 3, 47, "'{Topic}' stays as it is: there is no input 'Topic'", "did you mean 'topics'?"),
+        (
+            "tasks.yaml",
+            5,
+            25,
+            "'{current_year}' stays as it is: there is no input 'current_year'",
+            "write inputs: {current_year: string}",
+        ),
+    ]

@@ -159,12 +159,14 @@ class _Check:
             yield from named_problem(self.document, (*stage.at, "crew", "manager"), stage.body.manager, self.facts)
 
     def _tools(self, spot: Spot, tools: Sequence[ToolName]) -> Iterator[Problem]:
-        wanted = [(index, tool.written) for index, tool in enumerate(tools) if tool.plugin]
+        wanted = [tool.written for tool in tools if tool.plugin]
         known = self.facts.tools() if wanted else ()
-        for index, name in wanted:
+        document = spot.document or self.document
+        for name in wanted:
             if name not in known:
                 hint = did_you_mean(name, known) or "a function is named module:function"
-                document, path = spot.document or self.document, (*spot.at, "tools", index)
+                # Not its place among those that could be read: others may stand before it.
+                path = (*spot.at, "tools", (written_at(document, (*spot.at, "tools")) or [name]).index(name))
                 yield document.problem(path, f"no plugin offers a tool '{name}'", hint)
 
     def _models(self, stage: Stage) -> Iterator[Problem]:
@@ -213,6 +215,9 @@ def named_problem(document: Document, path: Path, name: str, facts: Facts) -> It
         yield document.problem(path, message, hint, warning=True)
     elif known is False:
         names = [*sorted(facts.tiers), *facts.model_names]
-        near = did_you_mean(name, names)
+        vendors = name.replace("/", ":", 1)  # CrewAI and LiteLLM write a slash
+        theirs = vendors != name and facts.knows_model(vendors) is not False
+        near = "" if theirs else did_you_mean(name, names)
         hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
+        hint = f"write {vendors}: the provider stands before a colon" if theirs else hint
         yield document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)

@@ -24,6 +24,8 @@ _FOREIGN = re.compile(r"(?<![${])(?:\{\{|\$\{|\{(?=\w+\}))[ ]?([a-z_]\w*)([\w.\[
 """What other tools' templates look like; here it is just text."""
 _IN_BRACES = re.compile(r"\{\{\w+\}\}|\{([a-z_][a-z0-9_]*)\}")
 """``{name}`` in the texts of agents and tasks; two braces are just text."""
+_PLACE = re.compile(r"(?<![\w\\{}$])\{([A-Za-z_][A-Za-z0-9_-]*)\}(?!\})")
+"""What CrewAI fills in, and whoever comes from there expects to be filled in here."""
 
 
 class TooManyProblems(Exception):
@@ -176,10 +178,24 @@ class Reading:
         if template is None:
             return None
         place = Place(document=self.document, path=path, offset=0, key=where[0], stage=where[1])
+        if isinstance(data, str):
+            self._warn_of_places(path, data, inputs)
         parts: list[str | Expression] = []
         for part in template.parts:
             parts += [part] if isinstance(part, Expression) else self._with_inputs(part, place, inputs)
         return replace(template, parts=tuple(parts))
+
+    def _warn_of_places(self, path: Path, text: str, inputs: Collection[str]) -> None:
+        """Warn of each ``{name}`` that is no input, once: CrewAI would fill it in, or fail."""
+        for found in _PLACE.finditer(text):
+            name = found[1]
+            message = f"'{{{name}}}' stays as it is: there is no input '{name}'"
+            if name in inputs or any(warning.message == message for warning in self.warnings):
+                continue
+            wanted = name.lower().replace("-", "_")
+            near = f"write {{{wanted}}}" if wanted in inputs else did_you_mean(name, inputs)
+            hint = near or f"write inputs: {{{wanted}: string}}"
+            self.warning(path, message, hint, offset=found.start(), width=len(found[0]))
 
     def _with_inputs(self, text: str, place: Place, inputs: Collection[str]) -> list[str | Expression]:
         parts: list[str | Expression] = []
