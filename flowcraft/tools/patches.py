@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flowcraft.tools.misfits import line_at, misfit
+
 MOST_SHOWN: Final = 20_000
 """Characters of a diff that a model is shown."""
 
@@ -15,6 +17,9 @@ MOST_COMPARED: Final = 25_000_000
 """Pairs of lines that are looked at to show a change line by line; beyond that all between its ends is one change."""
 
 _AROUND = 3
+
+_MORE: Final = ("rename ", "copy ", "old mode ", "new mode ", "deleted file ", "new file ", "GIT binary", "Binary files ")
+"""How lines begin by which a diff asks for more than other lines."""
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@.*")
 
@@ -34,9 +39,11 @@ def replaced(text: str, old: str, new: str) -> str:
         raise Unfit("'old' is empty: give the passage to replace, as it stands in the file")
     first = text.find(old)
     if first < 0:
-        raise Unfit("the passage to replace does not stand in the file; read it again")
-    if text.find(old, first + 1) >= 0:  # one that overlaps it is another one too
-        raise Unfit(f"the passage to replace stands there {max(text.count(old), 2)} times; give more around it")
+        raise Unfit(f"the passage to replace does not stand in the file. {misfit(text, old, new)}")
+    second = text.find(old, first + 1)
+    if second >= 0:  # one that overlaps it is another one too
+        lines = f"lines {line_at(text, first)} and {line_at(text, second)}"
+        raise Unfit(f"the passage to replace stands there {max(text.count(old), 2)} times ({lines}); give more around it")
     return text[:first] + new + text[first + len(old) :]
 
 
@@ -49,15 +56,18 @@ class Hunk:
     after: tuple[str, ...]
 
 
-def patched(text: str, diff: str) -> str:
-    """Return ``text`` with a unified diff of one file carried out: exactly where it says. Raises Unfit."""
+def patched(text: str, diff: str, path: str = "") -> str:
+    """Return ``text`` with a unified diff of one file carried out. Raises Unfit, also where its heads name another ``path``.
+
+    A hunk goes where its head says, else where what it takes away and keeps stands, if that is in one place.
+    """
     lines = lines_of(text)
     done: list[str] = []
     at = 0
-    for hunk in hunks(diff):
+    for hunk in hunks(diff, path):
         start = hunk.start - 1 if hunk.before else hunk.start
         if not at <= start <= len(lines) or lines[start : start + len(hunk.before)] != list(hunk.before):
-            raise Unfit(f"the hunk at line {hunk.start} does not fit the file; read it again")
+            start = _elsewhere(lines, at, hunk)
         done += [*lines[at:start], *hunk.after]
         at = start + len(hunk.before)
     whole = [*done, *lines[at:]]
@@ -66,8 +76,22 @@ def patched(text: str, diff: str) -> str:
     return "".join(whole)
 
 
-def hunks(diff: str) -> list[Hunk]:
-    """Return the hunks of a unified diff of one file. Raises Unfit where it is none."""
+def _elsewhere(lines: Sequence[str], at: int, hunk: Hunk) -> int:
+    """Return at which line, from 0 and not before ``at``, a hunk fits. Raises Unfit where that is none, or not clear."""
+    wrong = f"the hunk at line {hunk.start} does not fit the file"
+    if not hunk.before:
+        raise Unfit(f"{wrong}, and keeps no line that would say where it belongs; read the file again")
+    text, sought = "\n" + "".join(lines[at:]), "\n" + "".join(hunk.before)
+    first = text.find(sought) if sought.endswith("\n") else text.rfind(sought, len(text) - len(sought))
+    if first < 0:
+        raise Unfit(f"{wrong}. {misfit(''.join(lines), sought[1:], ''.join(hunk.after))}")
+    if text.find(sought, first + 1) >= 0:
+        raise Unfit(f"{wrong} there, and would in several other places; give the right line, or more lines around it")
+    return at + text.count("\n", 0, first)
+
+
+def hunks(diff: str, path: str = "") -> list[Hunk]:
+    """Return the hunks of a unified diff of one file. Raises Unfit where it is none, or one of another file than ``path``."""
     found: list[Hunk] = []
     rows = diff.split("\n")
     if rows and not rows[-1]:
@@ -79,6 +103,7 @@ def hunks(diff: str) -> list[Hunk]:
             heads += rows[at].startswith("+++ ")
             if heads > 1 or (found and rows[at].strip()):
                 raise Unfit(f"line {at + 1} of the diff belongs to no hunk; a diff is of one file")
+            _check_head(rows[at], path)
             at += 1
             continue
         hunk, at = _hunk(head, rows, at + 1)
@@ -86,6 +111,24 @@ def hunks(diff: str) -> list[Hunk]:
     if not found:
         raise Unfit("the diff has no hunk: a line such as '@@ -3,2 +3,4 @@', then lines that begin with ' ', '-' or '+'")
     return found
+
+
+def _check_head(row: str, path: str) -> None:
+    """Raise Unfit for a line above the hunks that asks for something else than other lines in the file of ``path``."""
+    if row.startswith(_MORE):
+        raise Unfit(f"{row[:200]!r}: a diff changes lines of a file here, not its name or mode, and no binary ones")
+    if not row.startswith(("--- ", "+++ ")):
+        return
+    name = row[4:].partition("\t")[0].strip().strip('"')
+    if name == "/dev/null":
+        raise Unfit("a diff changes a file here: a new one is written as a whole, and none is removed")
+    named, meant = [part for part in name.split("/") if part != "."], path.split("/")
+    if path and name and not _ends(named, meant) and not _ends(meant, named):
+        raise Unfit(f"the diff is of {name!r}, not of {path!r}")
+
+
+def _ends(one: Sequence[str], other: Sequence[str]) -> bool:
+    return one[max(len(one) - len(other), 0) :] == other
 
 
 def _hunk(head: re.Match[str], rows: list[str], at: int) -> tuple[Hunk, int]:
@@ -105,7 +148,10 @@ def _hunk(head: re.Match[str], rows: list[str], at: int) -> tuple[Hunk, int]:
             raise Unfit(f"line {at + 1} of the diff begins with none of ' ', '-', '+'")
         at += 1
     if (len(before), len(after)) != (left, right):
-        raise Unfit(f"the hunk at line {head[1]} has not as many lines as its head says")
+        said = (
+            f"it says {left} before and {right} after, and there are {len(before)} and {len(after)} up to line {at} of the diff"
+        )
+        raise Unfit(f"the hunk at line {head[1]} has not as many lines as its head says: {said}")
     return Hunk(int(head[1]), tuple(before), tuple(after)), at
 
 
@@ -118,10 +164,13 @@ def _cut(before: list[str], after: list[str], sign: str) -> None:
 
 
 def shown(path: str, before: str | None, after: str) -> str:
-    """Return a change as a unified diff."""
-    source = "/dev/null" if before is None else f"a/{path}"
-    heads = f"--- {source}\n", f"+++ b/{path}\n"
-    rows = (*heads, *_rows(lines_of(before or ""), lines_of(after)))
+    """Return a change as a unified diff that git carries out; ``before`` is None for a new file."""
+    head = f"diff --git a/{path} b/{path}\n" + ("new file mode 100644\n" if before is None else "")
+    if before is None and not after:
+        return head
+    end = "\t" if " " in path else ""  # so that programs see where the name ends
+    source = "/dev/null" if before is None else f"a/{path}{end}"
+    rows = (f"{head}--- {source}\n+++ b/{path}{end}\n", *_rows(lines_of(before or ""), lines_of(after)))
     return "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
 
 

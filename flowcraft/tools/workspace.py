@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import itertools
 import os
@@ -35,6 +36,9 @@ MOST_SEARCHED: Final = 50_000_000
 
 SEARCH_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 120.0
+
+_BOM: Final = codecs.BOM_UTF8
+"""What some editors begin a file with: models do not see it, and it stays."""
 
 _LONGEST_LINE = 1_000
 _MOST_WALKED = 200_000
@@ -146,7 +150,9 @@ class Workspace:
         with self._folder.changing():
             before = self._folder.find(path)
             old = None if before is None else _text(before, path)
-            return self._change(path, before, old, content if old is None else _with_ends(content, line_end(old)))
+            if old is not None and line_end(old) == "\r\n":
+                content = _with_carriage_returns(content)
+            return self._change(path, before, old, content)
 
     def patch_file(
         self,
@@ -165,8 +171,11 @@ class Workspace:
             plain = text.replace("\r\n", "\n") if ends == "\r\n" else text
             if ends == "\r\n":
                 old, new, diff = (part.replace("\r\n", "\n") for part in (old, new, diff))
-            after = patched(plain, diff) if diff else replaced(plain, old, new)
-            return self._change(path, before, text, _with_ends(after, ends))
+            elif old and old not in text:  # among lines of two kinds it may be one of the other kind
+                windows = _with_carriage_returns(old)
+                old, new = (windows, _with_carriage_returns(new)) if windows in text else (old, new)
+            after = patched(plain, diff, "/".join(parts_of(path))) if diff else replaced(plain, old, new)
+            return self._change(path, before, text, after.replace("\n", ends))
 
     async def run_command(
         self, argv: Annotated[list[str], "the program and its arguments, each by itself"]
@@ -188,6 +197,8 @@ class Workspace:
 
     def _change(self, path: str, before: Opened | None, old: str | None, new: str) -> str:
         """Make a change, unless this is dry, and return it as a diff."""
+        if before is not None and old is not None and before.data.startswith(_BOM):
+            old, new = "\ufeff" + old, "\ufeff" + new.removeprefix("\ufeff")
         data = _bytes(new)
         check_change(path, data, before)  # in a dry workspace too: it shows what would be
         if old == new:
@@ -255,7 +266,7 @@ def _text(opened: Opened, path: str) -> str:
     if b"\0" in opened.data:
         raise Refused(f"{path!r} holds no text")
     try:
-        return opened.data.decode("utf-8")
+        return opened.data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(f"{path!r} is no text in UTF-8") from None
 
@@ -269,8 +280,8 @@ def _bytes(text: str) -> bytes:
         raise Refused("the content holds half a character, which no file in UTF-8 can") from None
 
 
-def _with_ends(text: str, ends: str) -> str:
-    return text.replace("\r\n", "\n").replace("\n", ends) if ends != "\n" else text
+def _with_carriage_returns(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
 def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
