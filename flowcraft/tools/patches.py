@@ -148,10 +148,8 @@ def _hunk(head: re.Match[str], rows: list[str], at: int) -> tuple[Hunk, int]:
             raise Unfit(f"line {at + 1} of the diff begins with none of ' ', '-', '+'")
         at += 1
     if (len(before), len(after)) != (left, right):
-        said = (
-            f"it says {left} before and {right} after, and there are {len(before)} and {len(after)} up to line {at} of the diff"
-        )
-        raise Unfit(f"the hunk at line {head[1]} has not as many lines as its head says: {said}")
+        counted = f"{len(before)} before and {len(after)} after, not {left} and {right}, up to line {at} of the diff"
+        raise Unfit(f"the hunk at line {head[1]} has not as many lines as its head says: {counted}")
     return Hunk(int(head[1]), tuple(before), tuple(after)), at
 
 

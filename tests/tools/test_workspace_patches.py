@@ -32,8 +32,8 @@ def refusal(space: Workspace, **change: str) -> str:
 
 
 def test_hunk_with_a_wrong_line_goes_where_its_lines_stand(space: Workspace) -> None:
-    diff = "@@ -1,3 +1,3 @@\n def sub(a, b):\n-    return a - b\n+    return b - a\n \n@@ -2,2 +2,2 @@\n def mul(a, b):\n-    return a * b\n"
-    space.patch_file("app.py", diff=diff + "+    return b * a\n")
+    sub = "@@ -1,3 +1,3 @@\n def sub(a, b):\n-    return a - b\n+    return b - a\n \n"
+    space.patch_file("app.py", diff=f"{sub}@@ -2,2 +2,2 @@\n def mul(a, b):\n-    return a * b\n+    return b * a\n")
     assert space.read_file("app.py") == APP.replace("a - b", "b - a").replace("a * b", "b * a")
 
 
