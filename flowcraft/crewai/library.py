@@ -36,12 +36,21 @@ def is_installed() -> bool:
     return find_spec("crewai") is not None
 
 
+_LOADING = threading.RLock()
+"""Held while the library loads: two threads would take each other's changes of the process for how it was."""
+
+
 def load_library() -> Any:
-    """Return the library crewai, imported and quiet; the first call takes seconds.
+    """Return the library crewai, imported and quiet; the first call takes seconds, and others wait for it.
 
     What its import does to the process is undone: names read from a ``.env`` file into the environment, ``warnings.warn``.
     Where the program has imported it already, what its telemetry took is given back. Raises PluginError.
     """
+    with _LOADING:
+        return _loaded()
+
+
+def _loaded() -> Any:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if "crewai" in sys.modules:
@@ -54,13 +63,19 @@ def load_library() -> Any:
         with warnings.catch_warnings():  # what it says of itself while it loads is nobody's business, nor are its filters
             warnings.simplefilter("ignore")
             return import_module("crewai")
-    except ImportError as error:
-        raise PluginError(f"the library crewai cannot be imported ({error}); install it anew with: {INSTALL}") from error
+    except (Exception, SystemExit) as error:  # 140 packages may raise what they like
+        raise not_loaded(error) from error
     finally:
         warnings.warn = warn
         for name, content in sets.items():
             if name not in environment and os.environ.get(name) == content:  # what other threads set meanwhile stays
                 del os.environ[name]
+
+
+def not_loaded(error: BaseException) -> PluginError:
+    """Return what to say where the library, or what we have of it, does not load."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return PluginError(f"the library crewai cannot be imported ({told}); install it anew with: {INSTALL}")
 
 
 def _of_files() -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, ClassVar
 
-from flowcraft.crewai.library import INSTALL, is_installed, load_library
+from flowcraft.crewai.library import INSTALL, is_installed, load_library, not_loaded
 from flowcraft.errors import FlowCraftError, StageFailed
 from flowcraft.plugin import AgentCrew, OutputSpec, StageContext
 from flowcraft.workflow.crew_words import AGENT_OPTIONS, TASK_OPTIONS
@@ -29,7 +29,10 @@ class CrewAIRunner:
     def prepare(self) -> None:
         """Import the library, which takes seconds. Raises PluginError."""
         load_library()
-        import_module("flowcraft.crewai.crews")
+        try:
+            import_module("flowcraft.crewai.crews")
+        except (ImportError, AttributeError) as error:  # another version of the library, which lacks what is used of it
+            raise not_loaded(error) from error
 
     async def run(self, crew: AgentCrew, context: StageContext) -> Any:
         """Carry the crew out and return what its last task gives; with ``context.output``, a value of that schema.
