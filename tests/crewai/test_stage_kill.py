@@ -225,6 +225,39 @@ def test_a_killed_crew_goes_on_where_it_was(crew: Crew, seed: int) -> None:
     assert again <= KILLS, "what was in flight is done at most once more for each kill"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [1, 6])
+def test_a_crew_whose_run_was_taken_over_asks_nothing_more(crew: Crew, moment: int) -> None:
+    process = crew.start("run", "flow.yaml")
+    until = time.monotonic() + 120
+    while crew.happened < moment and time.monotonic() < until:
+        time.sleep(0.001)
+    os.kill(process, signal.SIGSTOP)
+    while Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+    (run,) = crew.rows("SELECT id FROM runs")[0]
+    questions, notes = crew.saved()
+    done = {*distinct(crew.asked)[:questions], *distinct(crew.noted)[:notes]}
+    asked, noted = len(crew.asked), len(crew.noted)
+
+    command = [sys.executable, "-m", "flowcraft", "runs", "resume", run]
+    other = subprocess.run(command, cwd=crew.path, capture_output=True, text=True, check=False, timeout=200)
+    after = crew.happened
+    pieces = crew.rows("SELECT path, result FROM pieces ORDER BY path")
+    os.kill(process, signal.SIGCONT)
+
+    assert crew.line() == "1", crew.told
+    assert "another process owns run" in crew.told
+    assert other.returncode == 0, other.stderr
+    assert "Writer is done: Critic is done: noted: Critic delegated 1" in other.stdout
+    assert not done & {*crew.asked[asked:], *crew.noted[noted:]}, "what was saved was done again"
+    assert (len(distinct(crew.asked)), len(distinct(crew.noted))) == (12, 7)
+    assert crew.happened - after <= 1, "nothing begins behind the end but what was on its way"
+    assert crew.happened <= 12 + 7 + 2
+    assert crew.rows("SELECT path, result FROM pieces ORDER BY path") == pieces
+    assert crew.rows("SELECT state FROM runs") == [("done",)]
+
+
 def test_a_crew_that_was_killed_is_not_gone_on_with_by_another_version_of_the_library(crew: Crew) -> None:
     run = crew.kill(4, 0, "run", "flow.yaml")
     asked = len(crew.asked)
