@@ -13,6 +13,8 @@ LONGEST_TEXT = 10_000
 
 _FEW = 20
 _STEEPEST = 2
+_MOST_WAYS = 1_000
+_FEWER = 10
 _LETTERS = frozenset([*map(chr, range(128)), "\x85", "\xa0", "\xe9", "\u0416", "\u0663", "\u2003", "\u4e2d", "\U0001f600"])
 """One character of each kind stands for all of them: those of ASCII, letters, digits and spaces beyond it."""
 
@@ -56,11 +58,13 @@ class _Reader:
 
     A repetition is harmless where the next character always says whether it goes on: what it begins with is nothing that may
     stand behind it. Where that is not so, there are two ways on; within another repetition that is beyond all time, else each
-    adds a power to how the time grows with the text.
+    adds a power to how the time grows with the text. Short ones, and alternatives that begin alike, multiply it: of them a
+    pattern may hold some, and fewer where the text counts too.
     """
 
     def __init__(self, pattern: str) -> None:
         self.ambiguous = 0
+        self.ways = 1
         self.letters = _LETTERS if pattern.isascii() else _LETTERS | frozenset(pattern)
         self.flagged = _FLAGS.search(pattern) is not None
 
@@ -71,6 +75,8 @@ class _Reader:
         power = self.ambiguous + (0 if anchored or not self.ambiguous else 1)
         if power > _STEEPEST:
             raise _Endless("several repetitions can share one text in too many ways")
+        if self.ways > _MOST_WAYS // _FEWER**self.ambiguous:
+            raise _Endless("repetitions and alternatives that begin alike can share one text in too many ways")
 
     def sequence(self, tree: Any, behind: frozenset[str], *, looped: bool) -> tuple[frozenset[str], bool]:
         """Return what a sequence may begin with, and whether it may be empty; ``behind`` is what may follow it."""
@@ -119,19 +125,23 @@ class _Reader:
         if kind != "POSSESSIVE_REPEAT" and least != most and (begins & behind or (hollow and again)):
             if looped:
                 raise _Endless("a repetition within another one can share a text in too many ways")
-            self.ambiguous += most - least > _FEW
+            few = most - least <= _FEW
+            self.ambiguous += not few
+            self.ways *= most - least + 1 if few else 1
         return first, empty or not least
 
     def branch(self, ways: Any, behind: frozenset[str], *, looped: bool) -> tuple[frozenset[str], bool]:
         """Return the same of alternatives."""
-        first, empty, taken = _NOTHING, False, _NOTHING
+        first, empty, taken, alike = _NOTHING, False, _NOTHING, 1
         prefix_free = _prefix_free(ways)
         for way in ways:
             own, nothing = self.sequence(way, behind, looped=looped)
             begins = own | behind if nothing else own
             if looped and begins & taken and not prefix_free:
                 raise _Endless("alternatives that begin alike stand within a repetition")
+            alike += bool(begins & taken) and not prefix_free
             first, empty, taken = first | own, empty or nothing, taken | begins
+        self.ways *= alike
         return first, empty
 
 
@@ -139,7 +149,7 @@ class _Quiet(_Reader):
     """Reads without a verdict, to find out what a part begins with."""
 
     def __init__(self, reader: _Reader) -> None:
-        self.ambiguous = 0
+        self.ambiguous, self.ways = 0, 1
         self.letters, self.flagged = reader.letters, reader.flagged
 
     def repeat(self, kind: str, argument: Any, behind: frozenset[str], *, looped: bool) -> tuple[frozenset[str], bool]:
