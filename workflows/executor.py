@@ -19,7 +19,7 @@ def list_files(pattern: str = "**") -> list[str]:
     """List the files of the project.
 
     Args:
-        pattern: Which files, such as **/*.py: * within a name, ** across folders.
+        pattern: A folder such as src, or which files, such as **/*.py: * within a name, ** across folders.
 
     """
     return workspace().list_files(pattern)

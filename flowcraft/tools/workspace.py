@@ -13,7 +13,7 @@ from typing import Annotated, Final, Self
 
 from flowcraft.plugin.tools import Tool
 from flowcraft.source.patterns import pattern_mistake
-from flowcraft.tools.folder import PRIVATE, Folder, Opened, Refused, check_change, parts_of, read_at
+from flowcraft.tools.folder import LARGEST_FILE, PRIVATE, Folder, Opened, Refused, check_change, parts_of, read_at
 from flowcraft.tools.functions import function_tool
 from flowcraft.tools.patches import Unfit, line_end, lines_of, patched, replaced, shortened, shown
 from flowcraft.tools.programs import Programs
@@ -40,9 +40,18 @@ COMMAND_SECONDS: Final = 120.0
 _BOM: Final = codecs.BOM_UTF8
 """What some editors begin a file with: models do not see it, and it stays."""
 
+MOST_WALKED: Final = 200_000
+"""Files and folders that are looked at."""
+
+_NOT_ALL: Final = "[not all files were looked at; choose a narrower pattern]"
 _LONGEST_LINE = 1_000
-_MOST_WALKED = 200_000
+_SHOWN_LINE = 300
+_BEFORE_HIT = 100
 _DEEPEST = 100
+
+
+class _TooMany(Exception):
+    """There are more files than are looked at, or than there is time for."""
 
 
 class Workspace:
@@ -116,22 +125,26 @@ class Workspace:
             return f"{chosen[0][:MOST_READ]}\n{cut}"
         return f"{given}\n[lines {first:,} to {first - 1 + whole:,} of {len(lines):,}]"
 
-    def list_files(self, pattern: Annotated[str, "which files, such as **/*.py or src/*"] = "**") -> list[str]:
-        """List the files of the project whose path matches a pattern: * within a name, ** across folders."""
-        wanted = parts_of(pattern)
+    def list_files(self, pattern: Annotated[str, "which files, such as src, src/* or **/*.py"] = "**") -> list[str]:
+        """List the files of a folder, or those whose path matches a pattern: * within a name, ** across folders."""
+        wanted = _wanted(pattern)
         found: list[str] = []
-        for path, _, _ in self._walk():
-            if _matches(path.split("/"), wanted):
-                found.append(path)
+        try:
+            for path, _, _ in self._walk():
+                if not _matches(path.split("/"), wanted):
+                    continue
                 if len(found) == MOST_NAMES:
                     return [*found, f"[more than {MOST_NAMES:,} files; choose a narrower pattern]"]
+                found.append(path)
+        except _TooMany:
+            found.append(_NOT_ALL)
         return found
 
     def search(
         self,
         text: Annotated[str, "what to look for, in each line"],
         regex: Annotated[bool, "whether the text is a regular expression"] = False,
-        pattern: Annotated[str, "which files, such as **/*.py"] = "**",
+        pattern: Annotated[str, "in which files, such as src or **/*.py"] = "**",
         ignore_case: bool = False,
     ) -> list[str]:
         """Search the files of the project; the result names path, line and what stands there."""
@@ -141,7 +154,13 @@ class Workspace:
         if regex and (mistake := pattern_mistake(text)):
             raise Refused(mistake)
         looked = re.compile(expression, re.IGNORECASE if ignore_case else 0)
-        return self._found(looked, parts_of(pattern))
+        longest = _LONGEST_LINE if regex else LARGEST_FILE  # time may grow with the square of what a pattern is looked for in
+        found: list[str] = []
+        try:
+            found.extend(itertools.islice(self._found(looked, _wanted(pattern), longest), MOST_FOUND + 1))
+        except _TooMany:
+            found.append(_NOT_ALL)
+        return [*found[:MOST_FOUND], "[there may be more; look for something narrower]"] if len(found) > MOST_FOUND else found
 
     def write_file(
         self, path: Annotated[str, "the path in the project"], content: Annotated[str, "the whole content of the file"]
@@ -212,24 +231,27 @@ class Workspace:
         return f"{told}\n{shortened(diff)}"
 
     def _walk(self) -> Iterator[tuple[str, str, int]]:
-        """Yield path, name and open folder of each plain file, in order; links are not followed."""
+        """Yield path, name and open folder of each plain file, in order; links are not followed. Raises _TooMany."""
         walked = 0
         with self._folder.opened() as root:
             for place, folders, files, here in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+                walked += len(folders)
                 deep = place.count("/") >= _DEEPEST
                 folders[:] = [] if deep else sorted(name for name in folders if name.casefold() not in SKIPPED)
                 for name in sorted(files):
                     walked += 1
-                    if walked > _MOST_WALKED:
-                        return
+                    if walked > MOST_WALKED:
+                        raise _TooMany
                     path = os.path.normpath(os.path.join(place, name))
                     if _shows(path):
                         yield path, name, here
 
-    def _found(self, looked: re.Pattern[str], wanted: Sequence[str]) -> list[str]:
-        found: list[str] = []
+    def _found(self, looked: re.Pattern[str], wanted: Sequence[str], longest: int) -> Iterator[str]:
+        """Yield what stands in the lines of files, as far as it lies in their first ``longest`` characters. Raises _TooMany."""
         read, end = 0, time.monotonic() + SEARCH_SECONDS
         for path, name, here in self._walk():
+            if read > MOST_SEARCHED or time.monotonic() > end:
+                raise _TooMany
             if not _matches(path.split("/"), wanted):
                 continue
             try:
@@ -239,13 +261,17 @@ class Workspace:
                 continue  # a link, no text, or too large
             read += len(opened.data)
             for number, line in enumerate(text.split("\n"), 1):
-                if looked.search(line[:_LONGEST_LINE]):
-                    found.append(f"{path}:{number}: {line.strip()[:300]}")
-                if len(found) == MOST_FOUND or time.monotonic() > end:
-                    return [*found, "[there may be more; look for something narrower]"]
-            if read > MOST_SEARCHED:
-                return [*found, "[not all files were searched; choose a narrower pattern]"]
-        return found
+                if hit := looked.search(line[:longest]):
+                    start = max(hit.start() - _BEFORE_HIT, 0) if len(line) > _SHOWN_LINE else 0
+                    yield f"{path}:{number}: {line[start : start + _SHOWN_LINE].strip()}"
+                if time.monotonic() > end:
+                    raise _TooMany
+
+
+def _wanted(pattern: str) -> tuple[str, ...]:
+    """Return the names of a pattern; one without signs is a file, or a folder with all that lies in it."""
+    wanted = parts_of(pattern)
+    return wanted if wanted and any(sign in wanted[-1] for sign in "*?[") else (*wanted, "**")
 
 
 def _shows(path: str) -> bool:
@@ -291,10 +317,14 @@ def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
         if part == "**":
             taken = set(range(min(taken), len(names) + 1))
         else:
-            taken = {count + 1 for count in taken if count < len(names) and fnmatch.fnmatchcase(names[count], part)}
+            taken = {count + 1 for count in taken if count < len(names) and _fits(names[count], part)}
         if not taken:
             return False
     return len(names) in taken
+
+
+def _fits(name: str, part: str) -> bool:
+    return name == part or fnmatch.fnmatchcase(name, part)  # a name may hold the signs of a pattern
 
 
 __all__ = ["Refused", "Unfit", "Workspace"]

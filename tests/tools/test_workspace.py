@@ -80,6 +80,35 @@ def test_files_are_listed_by_pattern_without_big_folders(space: Workspace) -> No
     assert space.list_files("**/*" + "a*" * 100) == []
 
 
+def test_folder_stands_for_all_that_lies_in_it(space: Workspace, project: Path) -> None:
+    for pattern in ("src", "src/", "./src", "src/**", "src/app.py"):
+        assert space.list_files(pattern) == ["src/app.py"]
+        assert space.search("print", pattern=pattern) == ["src/app.py:5: print(add(1, 2))"]
+    assert space.list_files(".") == space.list_files("./") == ["README.md", "src/app.py"]
+    (project / "[id].py").write_text("x", "utf-8")
+    assert space.list_files("[id].py") == ["[id].py"]
+
+
+def test_what_is_cut_is_said(space: Workspace, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowcraft.tools.workspace.MOST_NAMES", 2)
+    assert space.list_files() == ["README.md", "src/app.py"]
+    (project / "z.txt").write_text("add", "utf-8")
+    assert space.list_files()[2:] == ["[more than 2 files; choose a narrower pattern]"]
+    for number in range(4):
+        (project / "empty" / str(number)).mkdir(parents=True)
+    monkeypatch.setattr("flowcraft.tools.workspace.MOST_WALKED", 8)
+    assert space.list_files("**/*.py")[-1] == "[not all files were looked at; choose a narrower pattern]"
+    assert space.search("add")[-1] == "[not all files were looked at; choose a narrower pattern]"
+    monkeypatch.setattr("flowcraft.tools.workspace.SEARCH_SECONDS", -1.0)
+    assert space.search("add", pattern="*.none") == ["[not all files were looked at; choose a narrower pattern]"]
+
+
+def test_text_far_into_a_long_line_is_found_and_shown(space: Workspace, project: Path) -> None:
+    (project / "page.js").write_text("x" * 50_000 + "needle" + "y" * 50_000, "utf-8")
+    (found,) = space.search("needle")
+    assert found == f"page.js:1: {'x' * 100}needle{'y' * 194}"
+
+
 def test_search_names_path_and_line(space: Workspace) -> None:
     assert space.search("add(") == ["src/app.py:1: def add(a, b):", "src/app.py:5: print(add(1, 2))"]
     assert space.search(r"^def \w+", regex=True) == ["src/app.py:1: def add(a, b):"]
