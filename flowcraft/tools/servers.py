@@ -56,7 +56,7 @@ class Server:
         self._ready: asyncio.Future[ClientSession] | None = None
         self._stop = asyncio.Event()
         self._told = ""
-        self._tools: dict[str, Tool] = {}
+        self._tools: dict[str, tuple[Mapping[str, Any], Tool]] = {}
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return what the server offers, as JSON-like data: name, description, parameters and effect of each tool."""
@@ -71,8 +71,8 @@ class Server:
             found += [_described(tool) for tool in answer["tools"]]
             cursor = answer.get("nextCursor")
             if not cursor:
-                break
-        return found
+                return found
+        raise ToolUnavailable(f"the MCP server {self.spec.name!r} has no end of its list of tools")
 
     def tool(self, described: Mapping[str, Any]) -> Tool:
         """Return one of the tools that ``listed`` told of. What it returns was written by others."""
@@ -81,13 +81,13 @@ class Server:
             session = await self._session()
             return _result(_written(await self._asked(session.call_tool(described["name"], arguments))))
 
-        known = self._tools.get(described["name"])
-        if known is not None:
+        told, known = self._tools.get(described["name"], (None, None))
+        if known is not None and told == described:
             return known
         name = "".join(letter if TOOL_NAME.fullmatch(letter) else "_" for letter in described["name"])[:64]
         spec = ToolSpec(name=name, description=described["description"], parameters=described["parameters"])
         made = Tool(spec=spec, call=call, effect=described["effect"], untrusted=True)
-        self._tools[described["name"]] = made
+        self._tools[described["name"]] = described, made
         return made
 
     async def aclose(self) -> None:
@@ -108,10 +108,12 @@ class Server:
             self._ready.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._task = asyncio.create_task(self._keep(self._ready), name=f"mcp {self.spec.name}")
         assert self._ready is not None
+        task = self._task
         try:
             return await asyncio.shield(self._ready)
         except ToolUnavailable:
-            await self.aclose()
+            if self._task is task:  # another call may have started it anew already
+                await self.aclose()
             raise
 
     async def _asked(self, answer: Any) -> Any:
@@ -129,7 +131,7 @@ class Server:
                 raise ToolFailed(error.error.message) from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
             pass
-        if self._task is task:  # another call may have started it anew already
+        if self._task is task:
             await self.aclose()
         raise ToolUnavailable(f"the MCP server {self.spec.name!r} has died{self._told}")
 
@@ -224,7 +226,7 @@ def _first(error: BaseException) -> str:
 
 def _tail(log: IO[str]) -> str:
     """Return the end of what a server wrote to its standard error, as the end of a message."""
-    log.flush()
-    log.seek(0)
-    text = log.read()[-_TAIL:].strip()
+    size = os.fstat(log.fileno()).st_size
+    end = os.pread(log.fileno(), 4 * _TAIL, max(size - 4 * _TAIL, 0))  # the server writes at the place that seek would move
+    text = end.decode("utf-8", "replace")[-_TAIL:].strip()
     return f"; it said: {text}" if text else ""

@@ -34,14 +34,14 @@ class Toolbox:
         self._tools[name] = made
         return made
 
-    def register(self, name: str, function: Callable[..., Any], description: str = "", *, effect: Effect = "read") -> Tool:
-        """Add a function, sync or async, under ``name``; without ``description``, its docstring describes it."""
+    def register(self, name: str, function: Callable[..., Any], description: str = "", *, effect: Effect | None = None) -> Tool:
+        """Add a function, sync or async, under ``name``; without ``description`` and ``effect`` it tells them itself."""
         return self.add(function_tool(function, name=name, description=description, effect=effect))
 
     @overload
     def tool(self, function: F) -> F: ...
     @overload
-    def tool(self, *, name: str = "", description: str = "", effect: Effect = "read") -> Callable[[F], F]: ...
+    def tool(self, *, name: str = "", description: str = "", effect: Effect | None = None) -> Callable[[F], F]: ...
     def tool(
         self, function: F | None = None, *, name: str = "", description: str = "", effect: Effect | None = None
     ) -> F | Callable[[F], F]:

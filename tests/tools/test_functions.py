@@ -227,6 +227,18 @@ def test_name_that_no_vendor_takes_is_refused(name):
         Toolbox().register(name, lambda: 1)
 
 
+def test_effect_that_a_function_tells_stays_where_it_is_registered_under_another_name():
+    @tool(effect="external", untrusted=True)
+    def fetch(url: str) -> str:
+        return url
+
+    box = Toolbox()
+    box.register("get", fetch)
+    box.register("look", fetch, effect="read")
+    box.tool(name="pull")(fetch)
+    assert [made.effect for made in box] == ["external", "read", "external"]
+
+
 def test_two_tools_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two tools are called 'google'"):
         Toolbox(google, google)

@@ -86,6 +86,28 @@ async def test_server_that_dies_is_an_error_that_tells_what_it_said_last_and_is_
     assert await tools["search"].call(words="x") == "found x"
 
 
+async def test_end_of_what_a_server_said_is_told_however_much_it_was(tmp_path):
+    loud = "import sys; sys.stderr.write('word ' * 4_000_000 + 'the \u00e4nd'); sys.exit(1)"
+    server = Server(ServerSpec(name="loud", command=sys.executable, args=("-c", loud), env={"PYTHONUTF8": "1"}))
+    with pytest.raises(ToolUnavailable, match=r"it said: (?s:.*)word the \u00e4nd$") as raised:
+        await server.listed()
+    assert len(str(raised.value)) < 1_000
+
+
+async def test_tool_is_as_the_server_told_of_it_last(server):
+    (told,) = [told for told in await server.listed() if told["name"] == "search"]
+    first, again = server.tool(told), server.tool(dict(told))
+    other = server.tool(told | {"effect": "external"})
+    assert first is again
+    assert (first.effect, other.effect) == ("read", "external")
+
+
+async def test_list_of_tools_without_end_is_an_error(server, monkeypatch):
+    monkeypatch.setattr("flowcraft.tools.servers.MOST_LISTS", 0)
+    with pytest.raises(ToolUnavailable, match="no end of its list"):
+        await server.listed()
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
