@@ -45,7 +45,12 @@ class Programs:
         self._folder = folder
         places = [place for place in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(place)]
         self._places = os.pathsep.join(place for place in places if not self._inside(place))
-        self._paths = {Path(name).name: self._found(name) for name in names}
+        if isinstance(names, str):
+            raise ValueError(f"the programs are a list: [{names!r}]")
+        self._paths: dict[str, str] = {}
+        for name in names:
+            if self._paths.setdefault(Path(name).name, found := self._found(name)) != found:
+                raise ValueError(f"two programs are called {Path(name).name!r}")
         self._given = dict(environment or {})
 
     @property
@@ -85,7 +90,8 @@ class Programs:
         for pattern, wrong in _WAYS_OUT:
             if pattern.search(argument):
                 raise Refused(f"the argument {argument[:200]!r} {wrong}; commands work in the project folder")
-        for piece in {argument, argument[2:], *_PIECES.split(argument)}:
+        of_option = {argument[2:]} if argument.startswith("-") else set()
+        for piece in {argument, *of_option, *_PIECES.split(argument)}:
             if not Path(os.path.realpath(self._folder.path / piece)).is_relative_to(self._folder.path):
                 raise Refused(f"the argument {argument[:200]!r} leads out of the project folder by a link")
 

@@ -276,6 +276,24 @@ def test_program_in_the_project_is_not_taken_for_one_of_the_machine(project: Pat
             Workspace(project, commands=[wrong])
 
 
+@pytest.mark.parametrize(
+    "argument", ["v1..", "..v1", "HEAD^..HEAD", "a..b", "src/app.py::test[1/2]", "s/x/y/", "-", "--", "-Isrc", "..."]
+)
+def test_argument_that_leads_nowhere_is_passed_on(project: Path, argument: str) -> None:
+    told = asyncio.run(Workspace(project, commands=["printf"]).run_command(["printf", "%s", argument]))
+    assert told["stdout"] == argument
+
+
+def test_programs_are_a_list_of_different_ones(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "cat"
+    other.write_text("#!/bin/sh\n", "utf-8")
+    other.chmod(0o755)
+    with pytest.raises(ValueError, match="two programs are called 'cat'"):
+        Workspace(project, commands=["cat", str(other)])
+    with pytest.raises(ValueError, match="a list"):
+        Workspace(project, commands="cat")
+
+
 def test_no_shell_reads_an_argument(project: Path) -> None:
     told = asyncio.run(Workspace(project, commands=["echo"]).run_command(["echo", "$(id)", "`id`", "; id", "*", "a b"]))
     assert told["stdout"] == "$(id) `id` ; id * a b\n"
