@@ -58,16 +58,19 @@ def _loaded() -> Any:
         return sys.modules["crewai"]
     if not is_installed():
         raise PluginError(f"agents of CrewAI's need the library crewai, which is not installed; install it with: {INSTALL}")
-    environment, warn, sets = dict(os.environ), warnings.warn, {**_of_files(), **SETS}
+    environment, warn, sets = dict(os.environ), warnings.warn, [*_of_files(), *SETS.items()]
     try:
         with warnings.catch_warnings():  # what it says of itself while it loads is nobody's business, nor are its filters
             warnings.simplefilter("ignore")
             return import_module("crewai")
+    except UnicodeDecodeError as error:  # its import reads a file of the user's, and takes it for UTF-8
+        files = " or ".join(_env_files()) or "a .env file"
+        raise PluginError(f"the library crewai reads {files} when it loads, and that is not UTF-8: {error}") from error
     except (Exception, SystemExit) as error:  # 140 packages may raise what they like
         raise not_loaded(error) from error
     finally:
         warnings.warn = warn
-        for name, content in sets.items():
+        for name, content in sets:
             if name not in environment and os.environ.get(name) == content:  # what other threads set meanwhile stays
                 del os.environ[name]
 
@@ -78,16 +81,24 @@ def not_loaded(error: BaseException) -> PluginError:
     return PluginError(f"the library crewai cannot be imported ({told}); install it anew with: {INSTALL}")
 
 
-def _of_files() -> dict[str, str | None]:
-    """Return what the import sets of a ``.env`` file: of the nearest above the library, or above where the process stands."""
-    spec = find_spec("crewai")
-    found: dict[str, str | None] = {}
-    library = Path(spec.origin).parent if spec is not None and spec.origin else Path.cwd()
-    for folder in (library, Path.cwd()):
-        file = next((each / ".env" for each in (folder, *folder.parents) if (each / ".env").exists()), None)
+def _of_files() -> list[tuple[str, str | None]]:
+    """Return what the import may set of ``.env`` files: the same name may stand in both."""
+    found: list[tuple[str, str | None]] = []
+    for file in _env_files():
         with contextlib.suppress(ImportError, OSError, ValueError):  # a file that cannot be read sets nothing
-            found |= import_module("dotenv.main").DotEnv(file, override=False, encoding="utf-8").dict() if file else {}
+            found += import_module("dotenv.main").DotEnv(file, override=False, encoding="utf-8").dict().items()
     return found
+
+
+def _env_files() -> list[str]:
+    """Return the files that the import may read: the nearest above the library, and above where the process stands."""
+    spec = find_spec("crewai")
+    library = Path(spec.origin).parent if spec is not None and spec.origin else Path.cwd()
+    found = []
+    for folder in (library, Path.cwd()):
+        near = (os.path.join(each, ".env") for each in (folder, *folder.parents))
+        found += [file for file in near if os.path.isfile(file)][:1]  # a virtual environment may be called .env too
+    return list(dict.fromkeys(found))
 
 
 def _silence() -> None:

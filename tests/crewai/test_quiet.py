@@ -181,3 +181,40 @@ def test_the_import_takes_back_what_it_reads_from_a_file_and_nothing_of_what_oth
     command = [sys.executable, "-c", textwrap.dedent(program)]  # without a file of its own: .env is looked for where it stands
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def alone(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program that stands in no file: its ``.env`` is looked for where the process stands."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+LOADED = """
+import os
+from flowcraft.crewai.library import load_library
+load_library()
+assert "FROM_A_FILE" not in os.environ, os.environ["FROM_A_FILE"]
+"""
+
+
+def test_names_of_the_file_above_a_folder_that_is_called_so_are_taken_back_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("FROM_A_FILE=1\n")
+    (tmp_path / "project" / ".env").mkdir(parents=True)  # as some call their virtual environment
+    done = alone(LOADED, tmp_path / "project")
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_that_stand_in_two_files_are_taken_back(tmp_path: Path) -> None:
+    for name in ("near", "far"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".env").write_text(f"FROM_A_FILE={name}\n")
+    files = [str(tmp_path / name / ".env") for name in ("near", "far")]
+    program = f"from flowcraft.crewai import library\nlibrary._env_files = lambda: {files!r}\n{LOADED}"
+    done = alone(program, tmp_path / "near")
+    assert done.returncode == 0, done.stderr
+
+
+def test_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("NAME=caf\u00e9\n".encode("latin-1"))
+    done = alone(LOADED, tmp_path)
+    assert f"PluginError: the library crewai reads {tmp_path / '.env'} when it loads, and that is not UTF-8" in done.stderr
