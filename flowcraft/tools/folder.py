@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
-import secrets
 import stat
 import time
 import unicodedata
@@ -172,7 +172,7 @@ class Folder:
                     fcntl.flock(root, fcntl.LOCK_UN)
 
     def write(self, path: str, data: bytes, before: Opened | None) -> None:
-        """Put ``data`` in the place of ``before``, whole or not at all; mode and owner stay.
+        """Put ``data`` in the place of ``before``, whole or not at all; mode and owner stay. To be called within ``changing``.
 
         Raises Refused where the file has changed since, and where it cannot be written.
         """
@@ -187,7 +187,9 @@ class Folder:
             raise Refused(f"{path!r} cannot be written: {error.strerror or error}") from None
 
     def _replace(self, folder: int, name: str, path: str, data: bytes, before: Opened | None) -> None:
-        new = f".{secrets.token_hex(8)}.tmp"
+        new = f".flowcraft-{hashlib.sha256(name.encode()).hexdigest()[:16]}.tmp"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=folder)  # of a process that was killed over it: by ``changing`` nobody else is at it
         descriptor = os.open(new, _NEW, 0o666 if before is None else 0o600, dir_fd=folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -196,9 +198,10 @@ class Folder:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+                written = os.fstat(file.fileno())
             _check_same(folder, name, path, before)
-            if before is not None and not os.access(name, os.W_OK, dir_fd=folder):
-                raise Refused(f"{path!r} is read-only")
+            if not os.path.samestat(os.stat(new, dir_fd=folder, follow_symlinks=False), written):
+                raise Refused(f"{path!r} is being written by others; read it again")  # where files cannot be locked
             os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)  # a link that was put there is replaced, not followed
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -245,6 +248,7 @@ def _exists(folder: int, name: str) -> bool:
 
 
 def _check_same(folder: int, name: str, path: str, before: Opened | None) -> None:
+    """Raise Refused where a file is not as it was when it was read, or may not be written to."""
     if before is None:
         if _exists(folder, name):
             raise Refused(f"{path!r} has come into being meanwhile; read it first")
@@ -256,6 +260,8 @@ def _check_same(folder: int, name: str, path: str, before: Opened | None) -> Non
     then = before.status
     if not os.path.samestat(now, then) or (now.st_mtime_ns, now.st_size) != (then.st_mtime_ns, then.st_size):
         raise Refused(f"{path!r} has changed meanwhile; read it again")
+    if not os.access(name, os.W_OK, dir_fd=folder):
+        raise Refused(f"{path!r} is read-only")
 
 
 def read_at(folder: int, name: str, path: str, most: int = LARGEST_FILE) -> Opened:

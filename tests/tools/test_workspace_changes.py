@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +40,46 @@ def test_two_processes_lose_no_change(tmp_path: Path) -> None:
     assert [other.wait() for other in others] == [0, 0]
     assert (tmp_path / "lines.txt").read_text("utf-8") == "".join(lines).upper()
     assert os.listdir(tmp_path) == ["lines.txt"]
+
+
+WRITING = """
+import sys
+from flowcraft.tools import Workspace
+space = Workspace(sys.argv[1])
+for number in range(1_000_000):
+    space.write_file("large.txt", "ab"[number % 2] * 1_500_000)
+    print(flush=True)
+"""
+
+
+def test_file_is_old_or_new_wherever_its_writer_is_killed(tmp_path: Path) -> None:
+    for number in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(number * 0.003)  # another moment each time
+        writer.kill()
+        writer.communicate()
+        content = (tmp_path / "large.txt").read_text("utf-8")
+        assert content in ("a" * 1_500_000, "b" * 1_500_000)
+    Workspace(tmp_path).write_file("large.txt", "c")
+    assert os.listdir(tmp_path) == ["large.txt"]
+
+
+def test_another_file_is_not_put_in_the_place_of_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.py").write_text("x = 1\n", "utf-8")
+    real = os.fsync
+
+    def other(descriptor: int) -> None:
+        real(descriptor)
+        (made,) = tmp_path.glob(".*")
+        made.unlink()
+        made.write_text("half", "utf-8")
+
+    monkeypatch.setattr(os, "fsync", other)
+    with pytest.raises(ValueError, match="written by others"):
+        Workspace(tmp_path).write_file("app.py", "x = 2\n")
+    assert (tmp_path / "app.py").read_text("utf-8") == "x = 1\n"
 
 
 def test_change_waits_only_so_long_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
