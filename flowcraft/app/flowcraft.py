@@ -190,10 +190,12 @@ class FlowCraft:
         return await asyncio.to_thread(self.runs.approvals.answer, run, gate, answer)
 
     async def attend(self, *, every: float = 5.0, on_result: Callable[[RunResult], None] | None = None) -> None:
-        """Go on with runs that wait, once they are answered or a gate's time is over, until this task is cancelled.
+        """Look after all runs of the database until this task is cancelled: go on with each that nobody goes on with.
 
-        One task sleeps for all of them, until the earliest deadline; what other processes answer it finds within ``every``
-        seconds. ``on_result`` is told how each of them ended, or that it waits again.
+        These are runs whose process is gone, runs that wait, once they are answered or a gate's time is over, runs that are to
+        be cancelled and have no process, and runs that were interrupted while somebody attended to them. Runs of live
+        processes are left alone; several may attend at once. One task sleeps for all of them; what other processes do it
+        finds within ``every`` seconds. ``on_result`` is told how each of them ended, or that it waits again.
         """
         await Attendant(self.runs, every, on_result).attend()
 

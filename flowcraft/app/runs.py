@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,25 @@ from flowcraft.app.budgets import KEPT_AS as RAISED_BUDGET
 from flowcraft.app.budgets import raised_budget, told_change, with_budget
 from flowcraft.app.plugins_used import KEPT_AS as PLUGINS_USED
 from flowcraft.app.plugins_used import check_installed, plugins_used, told_versions
-from flowcraft.app.results import RunResult, result_of
+from flowcraft.app.results import RunResult, result_of, standing
 from flowcraft.app.stage_models import StageModels
 from flowcraft.app.workflows import Workflows
-from flowcraft.engine import ENDED, Answer, Engine, Job, NewRun, OnWait, ProcessRow, RunRow, SegmentStart, StateChange
+from flowcraft.engine import (
+    ATTEND,
+    CANCEL,
+    ENDED,
+    Answer,
+    Engine,
+    Job,
+    NewRun,
+    OnWait,
+    ProcessRow,
+    RunAlive,
+    RunRow,
+    SegmentStart,
+    StateChange,
+)
+from flowcraft.engine.runs.segment import unhurried
 from flowcraft.errors import PluginError, RunError, RunFenced, StoreError, WorkflowError
 from flowcraft.events import Said
 from flowcraft.manager import LLMManager
@@ -33,6 +49,12 @@ from flowcraft.workflow.checks.check import every_part
 from flowcraft.workflow.schema import Shell
 
 SNAPSHOT_VERSION = 1
+CANCEL_SECONDS = 30.0
+"""For so long a cancel waits until the owner of its run has ended it."""
+ATTENDED = "attended"
+"""Under which name of a run's snapshot stands how often in a row its process was lost, for who attends."""
+LOST_AT_MOST = 5
+"""With which so many processes in a row were lost, none of which finished anything: such a run is left to people."""
 NOTES = "notes"
 """Under which name of a run's snapshot stands what its log is to say when the next segment begins."""
 TOLD_VERSIONS = "told_versions"
@@ -146,13 +168,18 @@ class Runs:
         budget: Mapping[str, Any] | None = None,
         on_wait: OnWait | None = None,
         on_start: Callable[[RunRow], None] | None = None,
+        attended: bool = False,
     ) -> RunResult:
         """Go on with a run from its last finished piece of work, with the workflow and settings that it started with.
 
         ``budget`` raises what the file lets the run spend. A run that waits for people, of whom nobody has answered, goes on
-        waiting, and nothing begins; ``answers`` are given as in ``run``.
+        waiting, and nothing begins; ``answers`` are given as in ``run``. One that is to be cancelled is ended. Where it is
+        ``attended`` to and interrupted, who attends next goes on with it.
         """
         row = await asyncio.to_thread(self.engine.find, run)
+        if row.wanted == CANCEL and row.state not in ENDED:
+            row = await self._cancelled(row, on_wait, on_start)
+            return await asyncio.to_thread(standing, self.engine.store, row)
         if answers:
             await asyncio.to_thread(self.approvals.add_beforehand, row, answers)
         if row.state == "waiting" and not await asyncio.to_thread(self.engine.due, row.id):
@@ -165,16 +192,54 @@ class Runs:
         raised = await asyncio.to_thread(raised_budget, budget or {}, workflow, row, self.engine.store)
         manager = self.manager_of(row.snapshot["settings"])
         await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))  # before anything begins
+        lost = await asyncio.to_thread(self._told_of_lost, row, attended)
         start = await self._taken_over(row, on_wait)
-        changes, notes = self._news(start.run)
-        if budget:
-            changes[RAISED_BUDGET] = raised
-            notes += (told_change(with_budget(workflow, start.run).budget, raised),)
-        if changes:
-            start = await asyncio.to_thread(self._amended, start, changes)
-        if on_start is not None:
-            on_start(start.run)
+        async with self._begun(start):
+            changes, notes = self._news(start.run)
+            notes += (lost,)
+            if budget:
+                changes[RAISED_BUDGET] = raised
+                notes += (told_change(with_budget(workflow, start.run).budget, raised),)
+            if attended:
+                changes[ATTENDED] = self._attended(row, start)
+            if attended or start.run.wanted == ATTEND:
+                await asyncio.to_thread(self.engine.store.want, row.id, ATTEND if attended else "")
+            if changes:
+                start = await asyncio.to_thread(self._amended, start, changes)
+            if on_start is not None:
+                on_start(start.run)
         return await self._carry(workflow, manager, start, notes=tuple(filter(None, notes)))
+
+    @contextlib.asynccontextmanager
+    async def _begun(self, start: SegmentStart) -> AsyncIterator[None]:
+        """Leave a run that has begun as interrupted where what stands inside fails: nobody would carry it out."""
+        try:
+            yield
+        except BaseException:
+            await unhurried(self.engine.let_go(start))
+            raise
+
+    def _told_of_lost(self, row: RunRow, attended: bool) -> str:
+        """Return what the log of a run says whose process is gone; raise RunError where ``attended`` to it lost too many."""
+        if row.state != "running":
+            return ""
+        told = row.snapshot.get(ATTENDED) or {}
+        if attended and told.get("lost", 0) >= LOST_AT_MOST and told["pieces"] == len(self.engine.store.pieces(row.id)):
+            raise RunError(
+                f"{told['lost']} processes in a row were lost with it and finished nothing of it; it is left to people: "
+                f"go on with 'flowcraft runs resume {row.id}', or end it with 'flowcraft runs cancel {row.id}'",
+                run=row.id,
+            )
+        process = self.engine.store.process(row.owner)
+        named = f"process {process.pid} on {process.host or 'an unknown host'}" if process is not None else "the process"
+        return f"{named}, which carried the run out, is gone: taken over"
+
+    @staticmethod
+    def _attended(row: RunRow, start: SegmentStart) -> dict[str, int]:
+        """Return how many processes in a row were lost with a run, as far as known, and how many pieces it had then."""
+        told, pieces = row.snapshot.get(ATTENDED) or {}, len(start.pieces)
+        again = row.state == "running" and told.get("pieces") == pieces
+        return {"lost": told.get("lost", 0) + 1 if again else int(row.state == "running"), "pieces": pieces}
 
     def _news(self, row: RunRow) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return what the log of a run that goes on has to say and does not hold yet, and the snapshot's changes for that."""
@@ -214,24 +279,37 @@ class Runs:
     ) -> RunRow:
         """End a run for good; return it as it is then.
 
-        Its owner ends it at its next beat. With no live owner it is ended here, its ``finally`` included, and ``on_start`` is
-        told when that begins.
+        That it is to end is kept first, so that whoever goes on with it ends it, whatever becomes of this process. Its owner
+        ends it at its next beat. With no live owner it is ended here, its ``finally`` included, and ``on_start`` is told when
+        that begins.
         """
-        row = await asyncio.to_thread(self.engine.find, run)
-        wait = on_wait or (lambda process: None)
-        if row.state not in ENDED and not self.engine.carries(row.id) and self._has_last_word(row):
+        row = await asyncio.to_thread(self.engine.want_cancel, run)
+        if self.engine.carries(row.id):
+            return row
+        return await self._cancelled(row, on_wait, on_start)
+
+    async def _cancelled(self, row: RunRow, on_wait: OnWait | None, on_start: Callable[[RunRow], None] | None) -> RunRow:
+        """Return a run that is to be cancelled once that is done: by its owner, or here where it has none that lives."""
+        wait, last_word = on_wait or _unheard, self._has_last_word(row)
+        until = time.monotonic() + CANCEL_SECONDS
+        while True:
+            row = await asyncio.to_thread(self.engine.await_cancel, row.id, wait, until - time.monotonic())
+            wait = _unheard  # told already
+            if row.state in ENDED or self.engine.is_carried(row):
+                return row
+            if not last_word:
+                await asyncio.to_thread(self.engine.end_unowned, row)
+                continue
             workflow = self.kept(row)
             manager = self.manager_of(row.snapshot["settings"])
             try:
                 start = await self._taken_over(row, wait)
-            except RunError:  # somebody carries it out, or has just begun to
-                wait = _unheard  # told already
-            else:
-                if on_start is not None:
-                    on_start(start.run)
-                await self._carry(workflow, manager, start, cancels=True)
-                return await asyncio.to_thread(self.engine.find, row.id)
-        return await asyncio.to_thread(self.engine.cancel, row.id, wait)
+            except RunAlive:  # somebody has just begun to carry it out, and ends it
+                continue
+            if on_start is not None:
+                on_start(start.run)
+            await self._carry(workflow, manager, start)
+            return await asyncio.to_thread(self.engine.find, row.id)
 
     def _has_last_word(self, row: RunRow) -> bool:
         """Say whether a run's file has a ``finally``."""
@@ -267,20 +345,25 @@ class Runs:
         start: SegmentStart,
         *,
         notes: tuple[str, ...] = (),
-        cancels: bool = False,
     ) -> RunResult:
+        async with self._begun(start):
+            job = await self._job(workflow, manager, start, notes)
+        change, reports = await self.engine.carry(job, start)
+        return await asyncio.to_thread(result_of, self.engine.store, start.run.id, change, reports)
+
+    async def _job(self, workflow: Workflow, manager: LLMManager, start: SegmentStart, notes: tuple[str, ...]) -> Job:
+        """Return what a segment works with."""
         self._open_sinks()
         row = start.run
         reuse, before = await asyncio.to_thread(known_before, self.engine.store, start)
-        job = Job(
+        return Job(
             workflow=with_budget(workflow, row),
             notes=notes,
-            cancels=cancels,
             inputs=row.inputs,
             models=StageModels(manager, row.snapshot.get("model")),
             bodies=self.plugins.bodies(),
             tools=self.plugins.tools(function_tool) if any(plugin_tools(workflow)) else {},
-            runner=await asyncio.to_thread(self._runner, workflow, manager, cancels),
+            runner=await asyncio.to_thread(self._runner, workflow, manager, row.wanted == CANCEL),
             redactor=self.workflows.redactor(workflow),
             env=self.workflows.environment(workflow),
             folder=row.folder,
@@ -288,8 +371,6 @@ class Runs:
             reuse=reuse,
             before=before,
         )
-        change, reports = await self.engine.carry(job, start)
-        return await asyncio.to_thread(result_of, self.engine.store, row.id, change, reports)
 
 
 def works_in_folder(workflow: Workflow) -> bool:

@@ -6,7 +6,8 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from flowcraft.cli.approve import approve_run
+from flowcraft.cli.attend import attend
 from flowcraft.cli.console import print_error
 from flowcraft.cli.diff import diff_runs
 from flowcraft.cli.exits import DONE, WRONG, guarded
@@ -51,19 +53,23 @@ def build() -> typer.Typer:
     app.command()(graph)
     app.command()(schema)
     app.command()(settings)
-    models.command("test")(try_models)
-    models.command("spending")(show_spending)
-    runs.command("logs")(show_logs)
-    runs.command("export")(export_run)
-    runs.command("diff")(diff_runs)
-    app.add_typer(models, name="models")
+    app.add_typer(_with(models, test=try_models, spending=show_spending), name="models")
     app.add_typer(plugins, name="plugins")
-    runs.command("approve")(approve_run)
-    runs.command("fork")(fork_run)
-    app.add_typer(runs, name="runs")
+    more = {"logs": show_logs, "export": export_run, "diff": diff_runs, "approve": approve_run, "fork": fork_run}
+    app.add_typer(_with(runs, **more), name="runs")
+    app.command()(attend)
     app.command()(version)
     app.callback()(_options)
     return app
+
+
+def _with(group: typer.Typer, **commands: Callable[..., Any]) -> typer.Typer:
+    """Return a group with the commands of ``group`` and these; ``group`` stays as it is."""
+    made = copy(group)
+    made.registered_commands = [*group.registered_commands]
+    for name, command in commands.items():
+        made.command(name)(command)
+    return made
 
 
 def version() -> None:

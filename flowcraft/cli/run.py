@@ -142,7 +142,7 @@ def _carried(flow: FlowCraft, carry: Carry, as_json: bool) -> RunResult:
         flow.subscribe(watching.view)
 
     async def main() -> RunResult:
-        _end_on_sigterm()
+        end_on_sigterm()
         with nullcontext() if watching.quiet else watching.view:
             return await carry(watching)
 
@@ -164,7 +164,7 @@ def _carried(flow: FlowCraft, carry: Carry, as_json: bool) -> RunResult:
         raise
 
 
-def _end_on_sigterm() -> None:
+def end_on_sigterm() -> None:
     """Let SIGTERM end the run as cleanly as Ctrl-C does."""
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":

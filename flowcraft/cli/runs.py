@@ -6,11 +6,12 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -58,6 +59,7 @@ def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
         "tokens": totals.tokens if totals else 0,
         "usd": totals.usd if totals else None,
         "error": row.error or None,
+        "wanted": row.wanted or None,
     }
 
 
@@ -103,6 +105,16 @@ def list_runs(
             show_waiting(stdout(), flow.approvals(row.id), brief=True)
 
 
+def _show_head(console: Console, row: RunRow, summary: Mapping[str, Any]) -> None:
+    console.print(Text(f"run {row.id} · {row.workflow} · {row.state} · {summary['seconds']} s", style="bold"))
+    console.print(Text(f"started {summary['started']} in {row.folder}; file {row.file}", style="dim"))
+    if row.error:
+        console.print(Text(row.error, style="red"))
+    if row.wanted == "cancel":
+        told = f"to be cancelled: who goes on with it ends it; for example: flowcraft runs cancel {row.id}"
+        console.print(Text(told, style="yellow"))
+
+
 @runs.command("show")
 def show_run(
     run: RunOrFile,
@@ -138,10 +150,7 @@ def show_run(
         return
     console = stdout()
     summary = _summary(store, row)
-    console.print(Text(f"run {row.id} · {row.workflow} · {row.state} · {summary['seconds']} s", style="bold"))
-    console.print(Text(f"started {summary['started']} in {row.folder}; file {row.file}", style="dim"))
-    if row.error:
-        console.print(Text(row.error, style="red"))
+    _show_head(console, row, summary)
     for name, event in last.items():
         mark, style = MARKS.get(event["state"], ("·", ""))
         reason = f": {event['reason']}" if event["reason"] else ""

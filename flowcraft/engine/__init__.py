@@ -3,10 +3,13 @@
 from flowcraft.engine.pieces.fork import Fork
 from flowcraft.engine.pieces.reuse import Before, taken_from
 from flowcraft.engine.ports import (
+    ATTEND,
+    CANCEL,
     ENDED,
     AttemptRow,
     Case,
     EventRow,
+    Loose,
     Models,
     NewRun,
     Piece,
@@ -17,13 +20,15 @@ from flowcraft.engine.ports import (
     SegmentStart,
     StateChange,
 )
-from flowcraft.engine.runs.engine import Engine, OnWait
+from flowcraft.engine.runs.engine import Engine, OnWait, RunAlive
 from flowcraft.engine.stages.ground import is_judge, stage_of
 from flowcraft.engine.stages.job import Job, Spent, StageReport
 from flowcraft.engine.waiting import Answer, Approval
 from flowcraft.workflow.words import FINALLY
 
 __all__ = [
+    "ATTEND",
+    "CANCEL",
     "ENDED",
     "FINALLY",
     "Answer",
@@ -35,12 +40,14 @@ __all__ = [
     "EventRow",
     "Fork",
     "Job",
+    "Loose",
     "Models",
     "NewRun",
     "OnWait",
     "Piece",
     "ProcessRow",
     "Quality",
+    "RunAlive",
     "RunRow",
     "RunStore",
     "SegmentStart",

@@ -7,7 +7,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from flowcraft.errors import StoreError
 
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 10.0
+LONGEST_LOOK_SECONDS = 1.5 * BEAT_SECONDS
+"""No more than this counts as watched between two looks of a vigil."""
 IDLE_BEATS = 10
 """After so many beats without a run the beat pauses until there is one again."""
 
@@ -103,6 +105,27 @@ def watch(store: RunStore, process: str, *, pause: Callable[[float], object] = t
     return Watch(dead=True, seconds=waited)
 
 
+class Vigil:
+    """Watches many counters at once, look by look, in running time of one's own. ``now`` gives seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._seen: dict[str, tuple[int, float, float]] = {}
+
+    def stands_still(self, key: str, count: int) -> bool:
+        """Say whether the counter ``key``, which stands at ``count`` now, has stood still for a whole lease of looks."""
+        now = self._now()
+        before, still, looked = self._seen.get(key, (count, 0.0, now))
+        # While this process itself was stopped it has watched nothing.
+        still = still + min(now - looked, LONGEST_LOOK_SECONDS) if count == before else 0.0
+        self._seen[key] = (count, still, now)
+        return still >= LEASE_SECONDS
+
+    def keep(self, keys: Container[str]) -> None:
+        """Forget all counters but these."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key in keys}
+
+
 class Owner:
     """The process that we are, as an owner of runs. Beats on a thread of its own as long as it owns any.
 
@@ -153,7 +176,7 @@ class Owner:
         begun = time.monotonic()
         if not self.fresh:
             self.gaps += 1
-        wanted = self._store.beat(self.id)
+        wanted = self._store.beat(self.process)
         self._beaten = begun
         for run, what in wanted.items():
             self._on_wanted(run, what)

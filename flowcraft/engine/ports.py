@@ -14,6 +14,10 @@ from flowcraft.plugin.llm import LLM
 RunState = Literal["queued", "running", "waiting", "interrupted", "failed", "cancelled", "done"]
 ENDED: frozenset[str] = frozenset({"failed", "cancelled", "done"})
 PieceState = Literal["done", "failed", "skipped"]
+CANCEL = "cancel"
+"""What is wanted of a run that is to be ended for good: kept until it has ended, whoever owns it meanwhile."""
+ATTEND = "attend"
+"""What is wanted of a run that somebody attends to: where it is interrupted, who attends next goes on with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A run as it is stored. ``owner`` is the id of a process, or empty; ``wanted`` is what it shall do (``cancel``)."""
+    """A run as it is stored. ``owner`` is the id of a process, or empty; ``wanted`` is ``CANCEL``, ``ATTEND`` or empty."""
 
     id: str
     workflow: str
@@ -163,6 +167,21 @@ class ProcessRow:
     beat: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loose:
+    """A run that nobody may be looking after.
+
+    One that is running in ``process`` (None: no process is known), one that is queued, and one that waits or is interrupted
+    although something is ``wanted`` of it.
+    """
+
+    run: str
+    state: RunState
+    epoch: int
+    wanted: str = ""
+    process: ProcessRow | None = None
+
+
 class RunStore(ApprovalStore, Protocol):
     """Runs, their pieces, attempts and events, and the processes that own them."""
 
@@ -173,7 +192,7 @@ class RunStore(ApprovalStore, Protocol):
     def begin(self, run: str, owner: str, epoch: int) -> SegmentStart | None:
         """Begin a segment in one transaction if the run's epoch still is ``epoch``: raise it, own the run, read its pieces.
 
-        None says that somebody else was faster. The state becomes running, ``wanted`` is cleared.
+        None says that somebody else was faster. The state becomes running; what is wanted of the run stays.
         """
         ...
 
@@ -224,8 +243,15 @@ class RunStore(ApprovalStore, Protocol):
         """Put ``changes`` into a run's snapshot, if its epoch still is ``epoch``. False: it is not."""
         ...
 
-    def want(self, run: str, wanted: str) -> None:
-        """Say what the owner shall do (``cancel``)."""
+    def want(self, run: str, wanted: str) -> bool:
+        """Keep what is wanted of a run until it ends: ``CANCEL``, which nothing replaces, ``ATTEND``, or nothing any more.
+
+        False: the run has ended, or is to be cancelled.
+        """
+        ...
+
+    def loose(self, owner: str) -> Sequence[Loose]:
+        """Return the runs that nobody may be looking after, those of ``owner`` left out, oldest first."""
         ...
 
     def end_unowned(self, run: str, epoch: int, change: StateChange) -> bool:
@@ -236,8 +262,11 @@ class RunStore(ApprovalStore, Protocol):
         """Enter a process."""
         ...
 
-    def beat(self, process: str) -> Mapping[str, str]:
-        """Raise the counter of ``process`` and return what is wanted of the runs it owns: ``{run: wanted}``."""
+    def beat(self, process: ProcessRow) -> Mapping[str, str]:
+        """Raise the counter of ``process`` and return what is wanted of the runs it owns: ``{run: wanted}``.
+
+        It is entered anew where somebody has taken it for dead meanwhile.
+        """
         ...
 
     def leave(self, process: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, or_, select, update
 
-from flowcraft.engine.ports import ENDED, NewRun, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.ports import CANCEL, ENDED, NewRun, RunStore, SegmentStart, StateChange, Write
 from flowcraft.errors import StoreError
 from flowcraft.storage.approvals import WITHDRAW, ApprovalStatements, SqlApprovals
 from flowcraft.storage.database import Database
@@ -30,7 +30,6 @@ _BEGIN = (
         segment=runs.c.segment + 1,
         owner=bindparam("b_owner"),
         state="running",
-        wanted="",
         error="",
         outputs="null",
         ended=None,
@@ -48,9 +47,15 @@ _CHANGE = (
     )
 )
 _GIVE_BACK = _CHANGE.values(owner="")
-_TAKE_AND_END = _GIVE_BACK.where(runs.c.state.not_in(sorted(ENDED))).values(epoch=runs.c.epoch + 1)
+_END = _GIVE_BACK.values(wanted="")
+_NOT_ENDED = runs.c.state.not_in(sorted(ENDED))
+_TAKE_AND_END = _END.where(_NOT_ENDED).values(epoch=runs.c.epoch + 1)
 _LAST_EVENT = select(func.max(events.c.sequence)).where(events.c.run == bindparam("run"))
-_WANT = update(runs).where(runs.c.id == bindparam("b_run")).values(wanted=bindparam("b_wanted"))
+_WANT = (
+    update(runs)
+    .where(runs.c.id == bindparam("b_run"), _NOT_ENDED, or_(runs.c.wanted != CANCEL, bindparam("b_wanted") == CANCEL))
+    .values(wanted=bindparam("b_wanted"))
+)
 
 _PIECE = ("run", "path", "what", "code", "state", "result", "seconds", "asked", "origin")
 _EVENT = ("run", "sequence", "kind", "stage", "time", "data")
@@ -70,9 +75,16 @@ class _Statements:
         self.attempt = Statement(insert(attempts), dialect, _ATTEMPT)
         self.change = Statement(_CHANGE, dialect)
         self.give_back = Statement(_GIVE_BACK, dialect)
+        self.end = Statement(_END, dialect)
         self.approvals = ApprovalStatements(database)
         expected = (("b_run", "b_epoch"), _PIECE, _EVENT, _ATTEMPT)
         assert tuple(said.names for said in (self.fence, self.piece, self.event, self.attempt)) == expected
+
+    def of(self, change: StateChange) -> Statement:
+        """Return what stores a change: what is not running has no owner, of what has ended nothing is wanted."""
+        if change.state == "running":
+            return self.change
+        return self.end if change.state in ENDED else self.give_back
 
 
 class SqlRunStore(SqlRuns, SqlDocuments, SqlOutputs, SqlProcesses, SqlApprovals, RunStore):
@@ -121,16 +133,19 @@ class SqlRunStore(SqlRuns, SqlDocuments, SqlOutputs, SqlProcesses, SqlApprovals,
                 if write.asked or write.marks or write.state is not None:
                     said.approvals.carry_out(cursor, write)
                 if write.state is not None:
-                    change = said.change if write.state.state == "running" else said.give_back
+                    change = said.of(write.state)
                     values = {**_changed(write.state), "b_run": write.run, "b_epoch": write.epoch}
                     cursor.execute(change.text, change.bind(values))
         return fenced
 
-    def want(self, run: str, wanted: str) -> None:
-        """Say what the owner shall do (``cancel``)."""
+    def want(self, run: str, wanted: str) -> bool:
+        """Keep what is wanted of a run until it ends. False: it has ended, or is to be cancelled."""
         with self._database.write() as connection:
-            if not connection.execute(_WANT, {"b_run": run, "b_wanted": wanted}).rowcount:
+            if connection.execute(_WANT, {"b_run": run, "b_wanted": wanted}).rowcount:
+                return True
+            if connection.execute(select(runs.c.id).where(runs.c.id == run)).first() is None:
                 raise StoreError(f"there is no run {run!r}")
+            return False
 
     def end_unowned(self, run: str, epoch: int, change: StateChange) -> bool:
         """End a run whose owner is gone, if its epoch still is ``epoch`` and it has not ended. False: it is not."""

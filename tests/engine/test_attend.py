@@ -135,7 +135,7 @@ async def test_attend_survives_a_run_that_cannot_go_on_here(project, monkeypatch
 
     assert state == "waiting"
     told = [event.message for event in project.events if isinstance(event, Said) and event.level == "warning"]
-    assert [f"run {lost} was answered and cannot go on here" in message for message in told] == [True]
+    assert [f"run {lost} cannot go on here" in message for message in told] == [True]
 
 
 async def test_attend_outlives_a_database_that_is_locked_and_a_run_that_cannot_go_on(project):
@@ -148,10 +148,10 @@ async def test_attend_outlives_a_database_that_is_locked_and_a_run_that_cannot_g
         resume, due_runs = flow.runs.resume, flow.engine.store.due_runs
         locked = [True]
 
-        async def resumed(run):
+        async def resumed(run, **how):
             if run == broken:
                 raise ZeroDivisionError("a fault")
-            return await resume(run)
+            return await resume(run, **how)
 
         def looked(now):
             if locked:
@@ -171,8 +171,8 @@ async def test_attend_outlives_a_database_that_is_locked_and_a_run_that_cannot_g
         await asyncio.wait([attending])
 
     assert (alive, results) == (True, [sound])
-    assert said[0] == "what waits for people cannot be looked up: the database is locked"
-    assert f"run {broken} was answered and cannot go on here: ZeroDivisionError: a fault" in said
+    assert said[0] == "the runs that somebody must look after cannot be looked up: the database is locked"
+    assert f"run {broken} cannot go on here: ZeroDivisionError: a fault" in said
 
 
 HELD = """
@@ -183,29 +183,23 @@ async def held():
 
 
 async def test_cancel_reaches_who_goes_on_with_the_run_at_this_very_moment(project):
-    """The next segment forgets what was wanted of the run before."""
+    """Who resumes has looked at the run before, and begins its next segment behind the wish."""
     project.steps(HELD)
     async with project.open() as flow, project.open() as other:
-        run = (await project.run('stages: {gate: {approve: Go on?}, held: {needs: [gate], run: "steps:held"}}', flow)).run
+        workflow = 'stages: {gate: {approve: Go on?}, held: {needs: [gate], run: "steps:held"}}'
+        run = (await project.run(workflow, flow)).run
         await flow.approve(run, "gate", choice="approve")
-        loop, going, began = asyncio.get_running_loop(), [], asyncio.Event()
-        other.subscribe(lambda event: loop.call_soon_threadsafe(began.set) if isinstance(event, RunStarted) else None)
-        end_unowned = flow.engine.store.end_unowned
-
-        async def begin():
-            going.append(asyncio.ensure_future(other.resume(run)))
-            await began.wait()
+        take_over, going = other.engine.take_over, []
 
         def late(*arguments):
-            if not going:
-                asyncio.run_coroutine_threadsafe(begin(), loop).result()
-            return end_unowned(*arguments)
+            going.append(flow.engine.want_cancel(run).state)
+            return take_over(*arguments)
 
-        flow.engine.store.end_unowned = late
-        row = await flow.cancel(run)
-        result = await going[0]
+        other.engine.take_over = late
+        result = await other.resume(run)
+        row = await flow.runs._cancelled(flow.engine.find(run), None, None)
 
-    assert (row.state, result.state) == ("cancelled", "cancelled")
+    assert (going, row.state, result.state) == (["waiting"], "cancelled", "cancelled")
 
 
 async def test_cancel_between_the_beginning_of_a_segment_and_its_first_step_counts(project, monkeypatch):

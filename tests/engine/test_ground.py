@@ -114,7 +114,7 @@ def test_counter_that_stands_still_for_a_lease_is_a_dead_process(store):
 def test_counter_that_moves_is_a_live_process(store):
     store.join(replace(this_process(), id="alive"))
 
-    found = watch(store, "alive", pause=lambda seconds: store.beat("alive"))
+    found = watch(store, "alive", pause=lambda seconds: store.beat(replace(this_process(), id="alive")))
 
     assert not found.dead
     assert found.seconds == 0.5
@@ -151,7 +151,7 @@ def test_run_of_another_live_process_is_not_taken(engine, store):
 
     def beat():
         while not beating.wait(0.05):
-            store.beat("other")
+            store.beat(replace(this_process(), id="other"))
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -180,7 +180,7 @@ def test_ended_run_is_neither_taken_nor_cancelled(engine, store):
     with pytest.raises(RunError, match="is cancelled"):
         engine.take_over("a", lambda process: None)
     with pytest.raises(RunError, match="already"):
-        engine.cancel("a", lambda process: None)
+        engine.want_cancel("a")
 
 
 async def test_threads_run_many_functions_and_hand_on_what_they_raise():

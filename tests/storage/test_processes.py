@@ -14,8 +14,8 @@ def test_a_process_is_entered_beats_and_leaves(store: SqlRunStore) -> None:
     assert store.process("me") is None
     store.join(ME)
     assert store.process("me") == ME
-    store.beat("me")
-    store.beat("me")
+    store.beat(ME)
+    store.beat(ME)
     assert store.process("me").beat == 2
     store.leave("me")
     assert store.process("me") is None
@@ -23,7 +23,7 @@ def test_a_process_is_entered_beats_and_leaves(store: SqlRunStore) -> None:
 
 def test_to_join_again_is_to_begin_anew(store: SqlRunStore) -> None:
     store.join(ME)
-    store.beat("me")
+    store.beat(ME)
     store.join(ME)
     assert store.process("me") == ME
 
@@ -33,12 +33,16 @@ def test_a_beat_tells_what_is_wanted_of_ones_own_runs(store: SqlRunStore, new_ru
     for run, owner in (("mine", "me"), ("calm", "me"), ("theirs", "other")):
         store.create(new_run(run))
         store.begin(run, owner, 0)
-    assert store.beat("me") == {}
+    assert store.beat(ME) == {}
     store.want("mine", "cancel")
     store.want("theirs", "cancel")
-    assert store.beat("me") == {"mine": "cancel"}
+    assert store.beat(ME) == {"mine": "cancel"}
 
 
-def test_a_process_that_nobody_knows_may_beat_and_leave(store: SqlRunStore) -> None:
-    assert store.beat("nobody") == {}
+def test_a_process_that_was_taken_for_dead_enters_itself_again_as_it_beats(store: SqlRunStore) -> None:
+    store.join(ME)
+    store.beat(ME)
+    store.leave("me")
     store.leave("nobody")
+    assert store.beat(ME) == {}
+    assert store.process("me") == ME

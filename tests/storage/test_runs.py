@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowcraft.attempts import Attempt, Usage
-from flowcraft.engine.ports import AttemptRow, EventRow, Piece, RunTotals, StateChange, Write
+from flowcraft.engine.ports import AttemptRow, EventRow, Loose, Piece, ProcessRow, RunTotals, StateChange, Write
 from flowcraft.errors import StoreError
 from flowcraft.storage import Database, SqlRunStore
 
@@ -199,6 +199,53 @@ def test_run_that_ended_meanwhile_does_not_begin_again(started: SqlRunStore, sta
 
     assert started.begin("run-1", "other", 1) is None
     assert started.get("run-1").state == state
+
+
+def test_a_wish_to_cancel_outlives_owners_and_ends_with_the_run(started: SqlRunStore) -> None:
+    assert started.want("run-1", "attend") is True
+    assert started.want("run-1", "cancel") is True
+    assert started.want("run-1", "attend") is False, "nothing replaces it"
+    assert started.want("run-1", "") is False
+    assert started.begin("run-1", "other", 1).run.wanted == "cancel"
+    started.write([Write(run="run-1", epoch=2, state=StateChange(state="interrupted"))])
+    assert started.get("run-1").wanted == "cancel"
+    assert started.begin("run-1", "me", 2).run.wanted == "cancel"
+    started.write([Write(run="run-1", epoch=3, state=StateChange(state="failed"))])
+    assert started.get("run-1").wanted == ""
+    assert started.want("run-1", "cancel") is False, "it has ended"
+
+
+def test_loose_runs_are_those_that_nobody_may_be_looking_after(store: SqlRunStore, new_run) -> None:
+    other = ProcessRow(id="other", host="h", boot="b", namespace="n", pid=7, started="1")
+    store.join(other)
+    for run, owner, state, wanted in (
+        ("new", "", "", ""),
+        ("mine", "me", "", ""),
+        ("theirs", "other", "", ""),
+        ("lost", "nobody", "", "cancel"),
+        ("asks", "me", "waiting", ""),
+        ("ends", "me", "waiting", "cancel"),
+        ("left", "me", "interrupted", ""),
+        ("kept", "me", "interrupted", "attend"),
+        ("over", "me", "failed", "cancel"),
+    ):
+        store.create(new_run(run))
+        if owner:
+            store.begin(run, owner, 0)
+        if wanted:
+            store.want(run, wanted)
+        if state:
+            store.write([Write(run=run, epoch=1, state=StateChange(state=state))])
+
+    found = {one.run: one for one in store.loose("me")}
+
+    assert found == {
+        "new": Loose(run="new", state="queued", epoch=0),
+        "theirs": Loose(run="theirs", state="running", epoch=1, process=other),
+        "lost": Loose(run="lost", state="running", epoch=1, wanted="cancel"),
+        "ends": Loose(run="ends", state="waiting", epoch=1, wanted="cancel"),
+        "kept": Loose(run="kept", state="interrupted", epoch=1, wanted="attend"),
+    }
 
 
 def test_a_wish_for_an_unknown_run_says_so(store: SqlRunStore) -> None:

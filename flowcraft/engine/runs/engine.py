@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,12 @@ from typing import Any, TypeVar
 
 from flowcraft.engine.lease import Owner, is_gone, watch
 from flowcraft.engine.pieces.writer import Writer
-from flowcraft.engine.ports import ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange, Write
+from flowcraft.engine.ports import CANCEL, ENDED, NewRun, ProcessRow, RunRow, RunStore, SegmentStart, StateChange, Write
 from flowcraft.engine.runs.segment import Segment, unhurried
 from flowcraft.engine.stages.ground import Desk
 from flowcraft.engine.stages.job import Job, StageReport
 from flowcraft.engine.threads import DaemonPool
-from flowcraft.errors import FlowCraftError, RunError, StoreError
+from flowcraft.errors import FlowCraftError, RunError, RunFenced, StoreError
 from flowcraft.events import Bus
 from flowcraft.llm.ports import CallRecord
 
@@ -51,11 +52,15 @@ class Engine:
         except asyncio.CancelledError:
             given_up.set()
             begun = await unhurried(_started(task))
-            if begun is None:
-                raise
-            left = StateChange(state="interrupted", seconds=begun.run.seconds)
-            await unhurried(self.writer.save(Write(run=begun.run.id, epoch=begun.run.epoch, state=left)))
+            if begun is not None:
+                await unhurried(self.let_go(begun))
             raise
+
+    async def let_go(self, begun: SegmentStart) -> None:
+        """Leave a run that was begun and cannot be carried out here as interrupted, as far as that can be written."""
+        left = StateChange(state="interrupted", seconds=begun.run.seconds)
+        with contextlib.suppress(StoreError, RunFenced):
+            await self.writer.save(Write(run=begun.run.id, epoch=begun.run.epoch, state=left))
 
     def create(self, run: NewRun) -> SegmentStart:
         """Store a new run and become its owner."""
@@ -106,7 +111,10 @@ class Engine:
         if process is None or is_gone(process):
             return True
         on_wait(process)
-        return watch(self.store, process.id, pause=given_up.wait).dead and not given_up.is_set()
+        dead = watch(self.store, process.id, pause=given_up.wait).dead and not given_up.is_set()
+        if dead:
+            self.store.leave(process.id)  # whatever else it owned is free as well
+        return dead
 
     def may_live(self, row: RunRow) -> bool:
         """Say whether somebody carries a run out, as far as that shows at once."""
@@ -117,10 +125,15 @@ class Engine:
         due: Sequence[tuple[str, int]] = ()
         while True:
             self.owner.start()
+            if start.run.wanted == CANCEL:
+                job = replace(job, cancels=True)
             segment = Segment(self.desk, job, start)
             self._segments[start.run.id] = segment
             try:
                 change = await segment.run()
+            except Exception:
+                await self.let_go(start)
+                raise
             finally:
                 del self._segments[start.run.id]
                 segment.ended.set()
@@ -152,33 +165,39 @@ class Engine:
         """Say whether the run is being carried out in this process."""
         return run in self._segments
 
-    def cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
-        """Cancel a run: its owner does it at its next beat; with no live owner it is done here. Return the run as it is."""
+    def want_cancel(self, run: str) -> RunRow:
+        """Keep that a run is to be cancelled, whoever owns it; return it. Raise RunError where it has ended already."""
         row = self.find(run)
-        if row.state in ENDED:
+        if not self.store.want(row.id, CANCEL):
+            row = self.find(row.id)
             raise RunError(f"run {row.id} is {row.state} already", run=row.id)
         own = self._segments.get(row.id)
         if own is not None:
             own.cancel()
-            return row
-        self.store.want(row.id, "cancel")
+        return row
+
+    def await_cancel(self, run: str, on_wait: OnWait, patience: float = 30.0) -> RunRow:
+        """Return a run that is to be cancelled once it has ended, as its owner sees to, or has no live owner.
+
+        After ``patience`` seconds it is returned as it is.
+        """
+        row = self.find(run)
         until = time.monotonic() + patience
         free = self._is_free(row, on_wait, threading.Event())
-        while True:
-            if free:
-                change = StateChange(state="cancelled", seconds=row.seconds, ended=self.desk.now())
-                self.store.end_unowned(row.id, row.epoch, change)
-            row = self.find(row.id)
-            if row.state in ENDED or time.monotonic() >= until:
-                return row
-            if not row.wanted:  # somebody began its next segment meanwhile, which forgets what was wanted before
-                self.store.want(row.id, "cancel")
+        while not free and row.state not in ENDED and time.monotonic() < until:
             time.sleep(0.1)
+            row = self.find(row.id)
             free = not self.is_carried(row)
+        return row
+
+    def end_unowned(self, row: RunRow) -> None:
+        """End a run that nobody carries out, and that has nothing left to do, as cancelled."""
+        change = StateChange(state="cancelled", seconds=row.seconds, ended=self.desk.now())
+        self.store.end_unowned(row.id, row.epoch, change)
 
     def _wanted(self, run: str, wanted: str) -> None:
         segment = self._segments.get(run)
-        if segment is not None and wanted == "cancel":
+        if segment is not None and wanted == CANCEL:
             segment.cancel()
 
     def record(self, record: CallRecord) -> None:

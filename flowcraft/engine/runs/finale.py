@@ -36,6 +36,11 @@ class Finale:
         self.stages = root.workflow.finally_
         self.frame: Frame | None = None
 
+    def begun_as(self) -> str:
+        """Return in which state the run had ended when ``finally`` began; empty where it has not begun."""
+        piece = self.ground.book.known(self.path)
+        return "" if piece is None else str(json.loads(piece.result)["state"])
+
     def recorded(self) -> End | None:
         """Return how the run ended, where it was stopped while ``finally`` ran and nothing but that is left to do."""
         piece = self.ground.book.known(self.path)

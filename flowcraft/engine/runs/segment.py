@@ -24,6 +24,7 @@ from flowcraft.workflow.schema import Stage
 from flowcraft.workflow.words import FINALLY
 
 T = TypeVar("T")
+CANCELS = "the run is to be cancelled: nothing begins but what 'finally' holds"
 
 
 class Segment(Ground):
@@ -51,6 +52,8 @@ class Segment(Ground):
         self.emit(RunStarted, workflow=self.job.workflow.name, segment=self.run_row.segment, stages=stages)
         for note in self.job.notes:
             self.say("", note)
+        if self.job.cancels:
+            self.say("", CANCELS)
         interrupted: asyncio.CancelledError | None = None
         try:
             end = await self._whole()
@@ -103,7 +106,9 @@ class Segment(Ground):
         return await self.finale.carry(end)
 
     async def _given_up(self) -> End:
-        """End a run that its process left as cancelled: look up what was finished, then do what is done last."""
+        """End a run as cancelled that its process left: look up what was finished, then do what is done last."""
+        if self.finale.begun_as() not in ("", "cancelled"):
+            return End(state="cancelled")  # it was cancelled while 'finally' ran: nothing is left to do
         await self._carry()
         self.idle = False
         return await self._last(End(state="cancelled"))
@@ -156,8 +161,8 @@ class Segment(Ground):
         raise error
 
     def cancel(self) -> None:
-        """End the run as cancelled; may be called from any thread."""
-        if self.cancelled:
+        """End the run as cancelled; may be called from any thread, and more than once."""
+        if self.cancelled or self.job.cancels:
             return
         self.cancelled = True
         self.interrupt()
