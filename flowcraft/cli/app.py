@@ -55,8 +55,9 @@ def build() -> typer.Typer:
     app.command()(settings)
     app.add_typer(_with(models, test=try_models, spending=show_spending), name="models")
     app.add_typer(plugins, name="plugins")
-    more = {"logs": show_logs, "export": export_run, "diff": diff_runs, "approve": approve_run, "fork": fork_run}
-    app.add_typer(_with(runs, **more), name="runs")
+    app.add_typer(
+        _with(runs, logs=show_logs, export=export_run, diff=diff_runs, approve=approve_run, fork=fork_run), name="runs"
+    )
     app.command()(attend)
     app.command()(version)
     app.callback()(_options)

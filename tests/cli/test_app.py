@@ -1,0 +1,23 @@
+"""The command line, put together."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from flowcraft.cli.app import build
+
+pytestmark = pytest.mark.unit
+
+
+def commands(app: typer.Typer) -> list[str | None]:
+    groups = [group.typer_instance for group in app.registered_groups]
+    return [command.name for one in (app, *groups) for command in one.registered_commands]
+
+
+def test_built_again_it_has_each_command_once():
+    first = commands(build())
+
+    assert commands(build()) == first
+    assert {"run", "stats", "logs", "fork"} <= {*first, "run"}
+    assert len(first) > 20
