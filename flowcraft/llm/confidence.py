@@ -9,7 +9,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -28,7 +28,8 @@ SHORT_TEXT = 200
 _SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SIGNS}]|\d+(?:[.,:]\d+)*|[^\W\d_{_SIGNS}]+(?:'[^\W\d_]+)*")
 
-Leaf = tuple[tuple[str | int, ...], Any]
+Places = dict[tuple[int, str | int], int]
+"""The number of each place in a value, by the number of the place that holds it, and its name or index there."""
 
 
 def token_probability(token: TokenLogprob) -> float:
@@ -64,7 +65,8 @@ def agreement(first: Any, second: Any) -> float:
     """
     if isinstance(first, str) and isinstance(second, str):
         return _similarity(first, second)
-    ours, theirs = dict(_leaves(first)), dict(_leaves(second))
+    numbers: Places = {}
+    ours, theirs = dict(_leaves(first, numbers)), dict(_leaves(second, numbers))
     places = ours.keys() | theirs.keys()
     same = sum(place in ours and place in theirs and _same(ours[place], theirs[place]) for place in places)
     return same / len(places)
@@ -72,7 +74,7 @@ def agreement(first: Any, second: Any) -> float:
 
 def comparable(value: Any) -> bool:
     """Say whether two answers like ``value`` can be compared word by word: no text in it is long."""
-    return all(not isinstance(leaf, str) or len(leaf) <= SHORT_TEXT for _, leaf in _leaves(value))
+    return all(not isinstance(leaf, str) or len(leaf) <= SHORT_TEXT for _, leaf in _leaves(value, {}))
 
 
 def value_of(request: ChatRequest, response: ChatResponse) -> Any:
@@ -111,17 +113,22 @@ def _similarity(first: str, second: str) -> float:
     return common / (len(ours) + len(theirs) - common)
 
 
-def _leaves(value: Any) -> Iterator[Leaf]:
-    """Yield every value that holds no other, with its place; an empty list or mapping is a leaf itself."""
-    waiting: list[Leaf] = [((), value)]
-    while waiting:  # not by recursion: models nest as deeply as they like
+def _leaves(value: Any, numbers: Places) -> Iterator[tuple[int, Any]]:
+    """Yield every value that holds no other, with the number of its place; an empty list or mapping is a leaf itself.
+
+    Places that ``numbers`` does not have yet are added to it.
+    """
+    waiting: list[tuple[int, Any]] = [(0, value)]
+    while waiting:  # not by recursion, nor with the whole way to each place: models nest as deeply as they like
         place, value = waiting.pop()
         if isinstance(value, Mapping) and value:
-            waiting += [((*place, name), part) for name, part in value.items()]
+            parts: Iterable[tuple[str | int, Any]] = value.items()
         elif isinstance(value, list | tuple) and value:
-            waiting += [((*place, index), part) for index, part in enumerate(value)]
+            parts = enumerate(value)
         else:
             yield place, value
+            continue
+        waiting += [(numbers.setdefault((place, name), len(numbers) + 1), part) for name, part in parts]
 
 
 def _same(ours: Any, theirs: Any) -> bool:
