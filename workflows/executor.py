@@ -13,6 +13,7 @@ from flowcraft.plugin import tool
 from flowcraft.tools import Workspace
 
 FOLDER = "build/executor"
+SPACES: dict[tuple[str, str, bool], Workspace] = {}
 
 
 def list_files(pattern: str = "**") -> list[str]:
@@ -87,6 +88,13 @@ async def run_command(argv: list[str]) -> dict[str, object]:
     return await workspace().run_command(argv)
 
 
+def changes() -> str:
+    """Return all changes as diffs; those of a dry run were not made. The next run of this process begins with none."""
+    diff = workspace().diff
+    SPACES.clear()
+    return diff
+
+
 def workspace() -> Workspace:
     """Return the workspace that the environment names. What is wrong with it no model can mend: it ends the run."""
     dry = os.environ.get("EXECUTOR_DRY", "") not in ("", "0")
@@ -112,7 +120,7 @@ def nothing() -> str:
     return empty
 
 
-@functools.cache
 def made(folder: str, commands: str, dry: bool) -> Workspace:
-    """Return the one workspace of a folder."""
-    return Workspace(folder, commands.split(), dry)
+    """Return the one workspace of a folder, also where several calls come at once."""
+    key = folder, commands, dry
+    return SPACES.get(key) or SPACES.setdefault(key, Workspace(folder, commands.split(), dry))

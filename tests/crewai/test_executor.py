@@ -198,6 +198,8 @@ def test_example_serves_an_agent_as_well(
         async with FlowCraft(settings) as flow:
             return await flow.run(tmp_path / "executor.yaml", {"task": "Mend the sum"})
 
-    assert asyncio.run(run()).outputs == end
+    outputs = asyncio.run(run()).outputs
+    assert "+    return a + b\n" in outputs.pop("diff")
+    assert outputs == end
     assert "a + b" in (project / "app.py").read_text("utf-8")
     assert "the secret" not in json.dumps([request.body for request in server.requests])

@@ -381,7 +381,9 @@ def test_executor_changes_files_of_its_folder_and_no_others(work, server, dry):
 
     document = run(work, "executor", "-i", "task=Make x 2")
 
+    diff = document["outputs"].pop("diff")
     assert document["outputs"] == end
+    assert diff.endswith("--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-x = 1\n+x = 2\n")
     assert (work.path / "project" / "app.py").read_text("utf-8") == ("x = 1\n" if dry == "1" else "x = 2\n")
     patch, outside, command, refused = told(server.requests[-1])
     assert "-x = 1\n+x = 2\n" in patch
@@ -398,8 +400,10 @@ def test_executor_makes_its_folder_unless_it_is_dry(work, server, dry):
     server.script("small", calls(*wishes, end=end))
     server.script("large", calls(*wishes, end=end))
 
-    assert run(work, "executor")["outputs"] == end
+    outputs = run(work, "executor")["outputs"]
 
+    assert outputs.pop("diff").endswith("+++ b/new.py\n@@ -0,0 +1 @@\n+x = 1\n")
+    assert outputs == end
     listed, written, _ = told(server.requests[-1])
     assert (listed, "+x = 1\n" in written) == ("[]", True)
     assert ((work.path / "build").exists(), "nothing was written" in written) == (dry == "0", dry == "1")
