@@ -182,6 +182,81 @@ def test_a_model_that_judges_its_own_answers_is_told(folder) -> None:
     assert told(folder, text, facts(other)) == []
 
 
+def judged_by(judge: ModelInfo, *others: ModelInfo) -> Facts:
+    return Facts(
+        cast=lambda stage, default: Casting(answering=(model("one"),)), scorers=lambda stage, default: (judge, *others)
+    )
+
+
+def test_a_judge_without_room_for_the_question_is_an_error(folder) -> None:
+    """It would fail after the answer was paid."""
+    text = f"stages: {{a: {{prompt: '{'word ' * 4000}', until: judge.score > 0.5, max: 2, judge: {{rubric: Short.}}}}}}\n"
+    (problem,) = found(folder, text, judged_by(model("small", context=1_000)))
+
+    assert problem.message == (
+        "what the judge of stage 'a' is shown does not fit: about 5,002 tokens, and its window holds less (local:small: 1,000)"
+    )
+    assert (problem.warning, problem.hint) == (False, "name another judge, or shorten the prompt")
+    assert problem.excerpt[problem.column - 1 :].startswith("judge:")
+    ((message, warning),) = told(folder, text, judged_by(model("small", context=1_000), model("unknown")))
+    assert (message.startswith("what the judge of stage 'a' is shown may not fit"), warning) == (True, True)
+    assert told(folder, text, judged_by(model("large", context=10_000))) == []
+
+
+def test_a_long_rubric_counts_for_the_judge_and_not_for_who_answers(folder) -> None:
+    text = f"stages: {{a: {{prompt: hello, until: judge.score > 0.5, max: 2, judge: {{rubric: '{'word ' * 4000}'}}}}}}\n"
+    ((message, warning),) = told(folder, text, judged_by(model("small", context=1_000)))
+    assert (message.startswith("what the judge of stage 'a' is shown does not fit: about 5,0"), warning) == (True, False)
+
+
+def test_answers_as_long_as_they_may_be_count_for_their_judge_as_a_doubt(folder) -> None:
+    text = "stages: {a: {prompt: hello, strategy: best_of_two, params: {max_tokens: 600}}}\n"
+    facts = casting(model("one"), model("two"), judging=(model("judge", context=1_000),))
+    assert told(folder, text, facts) == [
+        (
+            "what the judge of stage 'a' is shown may not fit: about 1 tokens and answers of up to 1,200,"
+            " and its window holds less (local:judge: 1,000)",
+            True,
+        )
+    ]
+    assert told(folder, text.replace("600", "400"), facts) == []
+
+
+# -- models that an input offers
+
+
+OFFERED = """
+inputs: {model: small | large | lost = large, tone: kind | cold}
+stages:
+  a: {prompt: "${{ inputs.tone }}", model: "${{ inputs.model }}", tools: [json:dumps]}
+"""
+
+
+def offering(stage: Any, default: Any) -> Casting | None:
+    return {"small": Casting(answering=(BLIND,)), "large": Casting(answering=(SEEING,))}.get(stage.model)
+
+
+def test_models_that_an_enumeration_offers_are_checked_word_by_word(folder) -> None:
+    facts = Facts(cast=offering, tiers=frozenset({"small", "large"}), knows_model=lambda name: False)
+    problems = found(folder, OFFERED, facts)
+
+    assert [(problem.line, problem.message, problem.warning) for problem in problems] == [
+        (3, "with 'lost' of the input 'model': unknown model or tier 'lost'", True),
+        (5, "with 'small' of the input 'model': local:blind cannot do what stage 'a' needs: tools", True),
+    ]
+
+
+def test_models_that_an_enumeration_offers_are_not_looked_at_where_one_stands_in_for_all(folder) -> None:
+    assert told(folder, OFFERED, casting(SEEING)) == []
+
+
+def test_only_the_input_that_names_the_model_is_looked_at(folder) -> None:
+    facts = Facts(cast=offering, knows_model=lambda name: False if name in {"kind", "cold"} else True)
+    assert [message for message, _ in told(folder, OFFERED, facts)] == [
+        "with 'small' of the input 'model': local:blind cannot do what stage 'a' needs: tools"
+    ]
+
+
 PRICED = Price(input=1, output=2)
 BUDGET = """
 budget: {usd: 1}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowcraft.errors import Problem
 from flowcraft.source import Document, did_you_mean, plain_document
 from flowcraft.workflow.checks.facts import Facts
 from flowcraft.workflow.checks.fitness import Fitness, budget_problems
+from flowcraft.workflow.checks.sizes import known_value
 from flowcraft.workflow.expressions.template import Template
 from flowcraft.workflow.loading.reading import Path
 from flowcraft.workflow.schema import (
@@ -23,7 +25,9 @@ from flowcraft.workflow.schema import (
     agents_of,
     asks_models,
     tool_lists,
+    with_model,
 )
+from flowcraft.workflow.types.type import Enumeration, Nullable
 
 
 def check_workflow(workflow: Workflow, facts: Facts) -> list[Problem]:
@@ -182,12 +186,33 @@ class _Check:
             yield from unknown
             if any(not problem.warning for problem in unknown):
                 return
-        if stage.model is not None and not isinstance(stage.model, str):
-            return  # a template: known when the run starts
+        if isinstance(stage.model, Template):
+            yield from self._offered(stage, stage.model)  # which of them it is, is known when the run starts
+            return
         if isinstance(stage.body, Prompt) and (stage.strategy is not None or stage.judge is not None):
             for doubt in self.facts.doubts(stage, self.workflow.default_model):
                 yield self.document.problem(self._strategy_at(stage), doubt, warning=True)
         yield from self.fitness.stage(stage)
+
+    def _offered(self, stage: Stage, model: Template) -> Iterator[Problem]:
+        """Warn of what is wrong with the models among which an input chooses by its words; nobody may choose the wrong one."""
+        if self.facts.cast(stage, self.workflow.default_model) is not None:
+            return  # one model stands in for all
+        for name, kind in ((name, given.type) for name, given in self.workflow.inputs.items()):
+            chosen = kind.inner if isinstance(kind, Nullable) else kind
+            for word in chosen.words if isinstance(chosen, Enumeration) else ():
+                offered = known_value(model, {"inputs": {name: word}})
+                if not isinstance(offered, str) or not offered:
+                    continue
+                wrong = list(named_problem(self.document, ("inputs", name), offered, self.facts))
+                if not wrong:
+                    one = with_model(stage, offered)
+                    doubts = self.facts.doubts(one, self.workflow.default_model) if isinstance(stage.body, Prompt) else ()
+                    wrong = [self.document.problem((*stage.at, "model"), doubt) for doubt in doubts]
+                    wrong += self.fitness.stage(one)
+                for problem in wrong:
+                    message = f"with '{word}' of the input '{name}': {problem.message}"
+                    yield replace(problem, message=message, warning=True)
 
     def _strategy_at(self, stage: Stage) -> Path:
         own = written_at(self.document, stage.at) or {}

@@ -9,7 +9,7 @@ from flowcraft.errors import Problem
 from flowcraft.plugin.capabilities import ModelInfo
 from flowcraft.source import Document, listed, plain_document
 from flowcraft.workflow.checks.facts import Cast, Facts
-from flowcraft.workflow.checks.sizes import known_tokens
+from flowcraft.workflow.checks.sizes import known_texts_tokens, known_tokens
 from flowcraft.workflow.loading.attachments import CAPABILITIES
 from flowcraft.workflow.loading.reading import Path
 from flowcraft.workflow.schema import (
@@ -64,6 +64,7 @@ class Fitness:
             yield from self._attachments(stage, stage.body, cast)
             yield from self._room(stage, stage.body, cast)
             yield from self._judge(stage, cast)
+            yield from self._judges_room(stage, stage.body, cast)
 
     def _capable(self, stage: Stage, cast: Cast, wanted: frozenset[str]) -> Iterator[Problem]:
         lacking = {info.id: info.capabilities.lacks(wanted) for info in _who_answers(cast)}
@@ -135,6 +136,27 @@ class Fitness:
             message = f"{judge.id} answers stage '{stage.name}' and judges its own answers"
             hint = "name another one: judge: {model: ..., rubric: ...}, or set llm.judge.model"
             yield self._problem((*stage.at, "judge"), message, hint, key=True, warning=True)
+
+    def _judges_room(self, stage: Stage, body: Prompt, cast: Cast) -> Iterator[Problem]:
+        """Say where what a judge is shown is more than its window holds: the question, its rubric, the answers."""
+        tried = stage.judge is not None and stage.until is not None
+        judges = self.facts.scorers(stage, self.workflow.default_model) if tried else cast.judging
+        windows = {info.id: info.context for info in judges if info.context is not None}
+        texts = [body.prompt, body.system, stage.judge.rubric if stage.judge is not None else None]
+        asked = known_texts_tokens(stage, texts, self.scope, self.facts.tokens) if windows else 0.0
+        answer = stage.params.get("max_tokens")
+        shown = (answer if isinstance(answer, int) else 0) * (1 if tried else 2)
+        small = {id: window for id, window in windows.items() if asked + shown > window}
+        if not small:
+            return
+        # An answer may stay below its limit, and where a judge of two answers fails, one of them is taken.
+        everybody = tried and len(windows) == len({info.id for info in judges}) and asked / _DOUBT > max(windows.values())
+        told = f"about {asked:,.0f} tokens" + (f" and answers of up to {shown:,}" if shown else "")
+        held = listed([f"{id}: {window:,}" for id, window in small.items()])
+        verb = "does not fit" if everybody else "may not fit"
+        message = f"what the judge of stage '{stage.name}' is shown {verb}: {told}, and its window holds less ({held})"
+        at = (*stage.at, "judge") if tried else stage.at
+        yield self._problem(at, message, "name another judge, or shorten the prompt", key=True, warning=not everybody)
 
     def unpriced(self, stages: Iterable[Stage]) -> Iterator[str]:
         """Yield the models that stages may ask and whose price nobody knows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowcraft.workflow.expressions.expression import Expression, ExpressionError
@@ -25,14 +25,13 @@ def known_tokens(stage: Stage, body: Prompt, scope: Scope, count: Count) -> floa
     """
     output = stage.output
     schema = count(json.dumps(output.json_schema())) if output is not None and not imports(output) else 0.0
-    return schema + max(sum(count(text) for text in known_texts(body, names)) for names in element_scopes(stage, scope))
+    return schema + known_texts_tokens(stage, (body.prompt, body.system), scope, count)
 
 
-def known_texts(body: Prompt, scope: Scope) -> Iterator[str]:
-    """Yield what of the texts of a prompt is known."""
-    for template in (body.prompt, body.system):
-        if template is not None:
-            yield known_text(template, scope)
+def known_texts_tokens(stage: Stage, texts: Sequence[Template | None], scope: Scope, count: Count) -> float:
+    """Return about how many tokens ``texts`` of a stage have together at least; of a list, for the largest element."""
+    given = [text for text in texts if text is not None]
+    return max(sum(count(known_text(text, names)) for text in given) for names in element_scopes(stage, scope))
 
 
 def known_text(template: Template, scope: Scope) -> str:
