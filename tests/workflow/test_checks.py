@@ -197,7 +197,7 @@ def test_a_judge_without_room_for_the_question_is_an_error(folder) -> None:
         "what the judge of stage 'a' is shown does not fit: about 5,002 tokens, and its window holds less (local:small: 1,000)"
     )
     assert (problem.warning, problem.hint) == (False, "name another judge, or shorten the prompt")
-    assert problem.excerpt[problem.column - 1 :].startswith("judge:")
+    assert problem.column == text.index("judge: {") + 1
     ((message, warning),) = told(folder, text, judged_by(model("small", context=1_000), model("unknown")))
     assert (message.startswith("what the judge of stage 'a' is shown may not fit"), warning) == (True, True)
     assert told(folder, text, judged_by(model("large", context=10_000))) == []
@@ -251,7 +251,7 @@ def test_models_that_an_enumeration_offers_are_not_looked_at_where_one_stands_in
 
 
 def test_only_the_input_that_names_the_model_is_looked_at(folder) -> None:
-    facts = Facts(cast=offering, knows_model=lambda name: False if name in {"kind", "cold"} else True)
+    facts = Facts(cast=offering, knows_model=lambda name: name not in {"kind", "cold"})
     assert [message for message, _ in told(folder, OFFERED, facts)] == [
         "with 'small' of the input 'model': local:blind cannot do what stage 'a' needs: tools"
     ]

@@ -195,7 +195,7 @@ class _Check:
         yield from self.fitness.stage(stage)
 
     def _offered(self, stage: Stage, model: Template) -> Iterator[Problem]:
-        """Warn of what is wrong with the models among which an input chooses by its words; nobody may choose the wrong one."""
+        """Warn of what is wrong with the models among which an input chooses by its words."""
         if self.facts.cast(stage, self.workflow.default_model) is not None:
             return  # one model stands in for all
         for name, kind in ((name, given.type) for name, given in self.workflow.inputs.items()):
