@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -13,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,15 +39,84 @@ class Ended:
         return lines[-1].split()[1]
 
 
+FORKED = """
+import os, sys
+
+os.chdir(folder)
+os.environ.clear()
+os.environ.update(env)
+for target, file in ((1, out), (2, err)):
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), target)
+sys.path.insert(0, folder)
+
+from flowcraft.cli.app import run
+run(arguments)
+"""
+LOADED = [
+    "aiohttp",
+    "flowcraft.app.flowcraft",
+    "flowcraft.builtin.bodies",
+    "flowcraft.cli.app",
+    "flowcraft.engine.bodies.prompt",
+    "flowcraft.engine.bodies.run",
+    "flowcraft.storage.database",
+    "flowcraft_openai.provider",
+    "openai._client",
+]
+
+
+class Forked:
+    """The command line in a process of its own that begins with its modules loaded: a copy of one that did nothing else.
+
+    It is used as one of ``subprocess`` is.
+    """
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], env: dict[str, str], number: int) -> None:
+        self._told = [folder / f".{number}.{name}" for name in ("out", "err")]
+        out, err = map(str, self._told)
+        given = {"folder": str(folder), "arguments": list(arguments), "env": env, "out": out, "err": err}
+        context = multiprocessing.get_context("forkserver")
+        self._process = context.Process(target=exec, args=(FORKED, given))
+        self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, sign: int) -> None:
+        assert self._process.pid is not None
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(self._process.pid, sign)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, "the process has not ended in time"
+        out, err = (file.read_text("utf-8") if file.exists() else "" for file in self._told)
+        return out, err
+
+
 class Folder:
     """A working folder with a database of its own, and the processes started in it."""
+
+    forks: ClassVar[bool] = False
+    """Whether processes begin with the modules of the command line loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "flowcraft.db"
         self.log = path / "log.txt"
         self.env = {name: os.environ[name] for name in KEPT if name in os.environ}
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[Any] = []
 
     def write(self, name: str, text: str) -> Path:
         path = self.path / name
@@ -53,7 +124,11 @@ class Folder:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **env: str) -> Any:
+        if self.forks:
+            process: Any = Forked(self.path, arguments, {**self.env, **env}, len(self._started))
+            self._started.append(process)
+            return process
         process = subprocess.Popen(
             [sys.executable, "-m", "flowcraft", *arguments],
             cwd=self.path,
@@ -67,7 +142,7 @@ class Folder:
         self._started.append(process)
         return process
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Ended:
+    def finish(self, process: Any, timeout: float = 120) -> Ended:
         out, err = process.communicate(timeout=timeout)
         return Ended(process.returncode, out, err)
 
@@ -81,9 +156,7 @@ class Folder:
     def starts(self) -> Counter[str]:
         return Counter(line.split()[1] for line in self.lines() if line.startswith("start "))
 
-    def wait_for(
-        self, condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 60
-    ) -> None:
+    def wait_for(self, condition: Callable[[], bool], process: Any = None, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while not condition():
             if process is not None and process.poll() is not None:
@@ -92,7 +165,7 @@ class Folder:
                 raise AssertionError("what was waited for did not happen")
             time.sleep(0.001)
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
+    def kill(self, process: Any) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
 
@@ -112,6 +185,20 @@ class Folder:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[None]:
+    """Let processes begin with their modules loaded, and unmeasured: for tests that kill so many that loading takes longest.
+
+    A process that is killed writes no coverage.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+            patch.delenv(name)
+        multiprocessing.set_forkserver_preload(LOADED)
+        patch.setattr(Folder, "forks", True)
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 MOMENTS = sorted({*range(1, 55, 2), 4, 20, 40})
 """After so many of the 58 marks that functions leave the process is killed: 30 moments from the first to nearly the last."""

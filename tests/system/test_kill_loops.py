@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 LOOPS = """
 flowcraft: 1

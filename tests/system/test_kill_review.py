@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -20,7 +19,7 @@ import pytest
 
 from flowcraft.testing import FaultServer, Reply
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-test-0123456789"
@@ -61,15 +60,6 @@ def answer(request: Any) -> Reply:
     }
     made = answers.get(path, {"findings": [{**flaw, "file": path, "severity": "low"}]})
     return Reply(made if isinstance(made, str) else json.dumps(made), delay=0.03)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _unmeasured():
-    """Processes that are killed write no coverage; being measured only makes them slow."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("COVERAGE")]:
-            patch.delenv(name)
-        yield
 
 
 @pytest.fixture(scope="module")
