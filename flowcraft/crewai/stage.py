@@ -12,7 +12,7 @@ from flowcraft.crewai.asking import Facts, Heard
 from flowcraft.crewai.failures import refusal_of, refused
 from flowcraft.crewai.translate import unmasked
 from flowcraft.crewai.work import Work, on_thread
-from flowcraft.errors import LLMError, RunDiverged
+from flowcraft.errors import LLMError, RunDiverged, StageFailed
 from flowcraft.llm import Chain
 from flowcraft.llm.tool_calls import carry_out
 from flowcraft.llm.tool_loop import Gate
@@ -88,7 +88,7 @@ class Caller:
 
         async def ask() -> object:
             try:
-                response = await self._context.llm(self._model).chat(asked)
+                response = await self._chat(asked)
             except LLMError as error:
                 refusal = refusal_of(error, tools=bool(asked.tools))
                 if refusal is None:
@@ -98,6 +98,18 @@ class Caller:
             return to_json(response)
 
         return lambda: self._context.pieces.do(part, what, ask)
+
+    async def _chat(self, asked: ChatRequest) -> ChatResponse:
+        """Return an answer. Calls of tools where there are none, of which CrewAI fails, are none: it is asked for twice."""
+        for _ in range(2):
+            response = await self._context.llm(self._model).chat(asked)
+            if asked.tools or not response.tool_calls:
+                return response
+            if response.text:
+                return replace(response, parts=tuple(part for part in response.parts if not isinstance(part, ToolCall)))
+        raise StageFailed(
+            f"the agent '{self.key}' calls {response.tool_calls[0].name!r} in place of an answer, and has no tools"
+        )
 
     def _answer(self, recorded: Mapping[str, Any], request: ChatRequest) -> ChatResponse:
         if "refused" in recorded:

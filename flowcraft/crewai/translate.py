@@ -57,7 +57,19 @@ def calls_for_crewai(response: ChatResponse) -> list[dict[str, Any]]:
     calls = response.tool_calls
     if any(call.name in DELEGATIONS for call in calls):
         calls = calls[:1]
-    return [{"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _named(call.arguments)}}
+        for call in calls
+    ]
+
+
+def _named(arguments: str) -> str:
+    """Return the arguments of a call as an object: CrewAI fails of a list or a word, whose model is to be told instead."""
+    try:
+        value = json.loads(arguments or "{}")
+    except ValueError:
+        return arguments  # of this CrewAI tells the model
+    return arguments if isinstance(value, dict | None) else json.dumps({"arguments": value}, ensure_ascii=False)
 
 
 def usage_for_crewai(usage: Usage) -> dict[str, int]:

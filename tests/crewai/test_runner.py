@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -533,6 +533,90 @@ async def test_templates_markdown_and_max_iter(server: FaultServer, stage: Make)
     server.script("b", calls("search", {"words": "1"}), calls("search", {"words": "2"}), "forced")
     crew = crew_of(agent("one", model="local:b", tools=[tool_of(search)], max_iter=2))
     assert await carried_out(crew, stage()) == "forced"
+
+
+def asks(name: str, arguments: str) -> Reply:
+    return Reply(tool_calls=(ToolCall(id="c1", name=name, arguments=arguments),))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("nothing_here", '{"words": "x"}', "Tool not found"),
+        ("search", '{"words": ', "JSON"),
+        ("search", '["x"]', "'words' is a required property"),
+        ("search", '"x"', "'words' is a required property"),
+        ("search", "null", "'words' is a required property"),
+        ("search", "", "'words' is a required property"),
+        ("search", '{"word": "x"}', "'words' is a required property"),
+    ],
+)
+async def test_what_is_wrong_with_a_call_is_told_to_the_model(
+    server: FaultServer, stage: Make, name: str, arguments: str, told: str
+) -> None:
+    did: list[str] = []
+
+    def search(words: str) -> str:
+        did.append(words)
+        return "found"
+
+    server.script("a", asks(name, arguments), "recovered")
+    crew = crew_of(agent("one", tools=[tool_of(search)]))
+    first = stage()
+    assert await carried_out(crew, first) == "recovered"
+    assert told in server.requests[1].body["messages"][-1]["content"]
+    assert did == []
+    assert await carried_out(crew, stage(first.pieces)) == "recovered"
+    assert server.count() == 2
+
+
+async def test_a_call_of_a_tool_where_there_are_none_is_no_answer(server: FaultServer, stage: Make) -> None:
+    server.script("a", asks("search", "{}"), "an answer")
+    assert await carried_out(crew_of(agent("one")), stage()) == "an answer"
+    server.script("a", *[asks("search", "{}")] * 3)
+    with pytest.raises(StageFailed, match="'one' calls 'search' in place of an answer, and has no tools"):
+        await carried_out(crew_of(agent("one")), stage())
+    server.script("a", replace(asks("search", "{}"), text="text beside"))
+    assert await carried_out(crew_of(agent("one")), stage()) == "text beside"
+
+
+async def test_who_calls_tools_to_the_last_is_asked_once_more_for_an_answer(server: FaultServer, stage: Make) -> None:
+    def search(words: str) -> str:
+        return "found"
+
+    server.script("a", *(asks("search", json.dumps({"words": str(n)})) for n in range(3)), "forced")
+    crew = crew_of(agent("one", tools=[tool_of(search)], max_iter=2))
+    first = stage()
+    assert await carried_out(crew, first) == "forced"
+    assert server.count() == 4
+    assert await carried_out(crew, stage(first.pieces)) == "forced"
+
+
+ODD = (
+    "x" * 200_000,
+    "\u202e Ωμέγα 🐝 \x00\r\n\té",
+    " \n ",
+    'Action: search\nAction Input: {"words": "x"}',
+    "Final Answer: yes",
+)
+
+
+@pytest.mark.parametrize("text", [*ODD, '<tool_call>{"name": "search", "arguments": {}}</tool_call>'], ids=range(len(ODD) + 1))
+async def test_odd_texts_are_results_as_they_are(server: FaultServer, stage: Make, text: str) -> None:
+    def search(words: str) -> str:
+        return text[:1000]
+
+    answers = [asks("search", '{"words": "x"}'), text, "second"]
+    server.script("a", *answers)
+    first = stage()
+    crew = crew_of(agent("one", tools=[tool_of(search)]), agent("two"))
+    assert await carried_out(crew, first) == "second"
+    assert server.requests[1].body["messages"][-1]["content"] == text[:1000]
+    assert text in server.requests[2].body["messages"][-1]["content"]
+    for kept in range(len(first.pieces.kept) + 1):
+        asked = sum(part.endswith("]") and "tool" not in part for part in first.pieces.parts[:kept])
+        server.script("a", *answers[asked:])
+        assert await carried_out(crew, stage(first.pieces.first(kept))) == "second"
 
 
 async def test_models_without_tools_are_told_of_them_in_text(server: FaultServer, stage: Make) -> None:
