@@ -120,6 +120,28 @@ def test_wrong_named_types_are_refused(folder, types, heart):
     assert heart in folder.messages(f"types: {types}\nstages: {{a: {{prompt: hello}}}}\n")[0]
 
 
+def test_all_wrong_fields_of_a_type_of_yaml_keys_are_told_at_their_places(folder):
+    problems = folder.problems("""
+        types:
+          Finding:
+            file: strng
+            line: integer
+            where: {from: intger, to: integer, more: [{deep: nmber, deeper: }]}
+            severity: "low | "
+        stages: {a: {prompt: hello, output: {x: bolean, found: Finding, y: {}}}}
+    """)
+
+    assert [(problem.line, problem.column, problem.message) for problem in problems] == [
+        (5, 11, "unknown type 'strng'"),
+        (7, 19, "unknown type 'intger'"),
+        (7, 54, "unknown type 'nmber'"),
+        (7, 69, "a type is missing"),
+        (8, 21, "a type is missing here"),
+        (9, 41, "unknown type 'bolean'"),
+        (9, 68, "an object type without fields"),
+    ]
+
+
 def test_types_that_nest_too_deep_are_refused(folder):
     names = "\n".join(f"  T{number}: {{x: T{number + 1}}}" for number in range(300))
     backwards = "\n".join(f"  T{number}: {{x: T{number + 1}}}" for number in reversed(range(300)))

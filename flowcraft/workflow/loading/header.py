@@ -139,8 +139,9 @@ class TypeNames:
         try:
             return self.reader.read(data, default=default)
         except TypeSyntaxError as error:
-            at = {"offset": error.offset, "width": error.width} if error.width is not None else {}
-            self.reading.problem((*path, *error.path), str(error), error.hint, **at)
+            for one in (error, *error.others):
+                at = {"offset": one.offset, "width": one.width} if one.width is not None else {}
+                self.reading.problem((*path, *one.path), str(one), one.hint, **at)
             return Written(type=ANY)
         finally:
             self.base = before

@@ -70,7 +70,10 @@ MISSING = object()
 
 
 class TypeSyntaxError(FlowCraftError):
-    """A type cannot be read. ``offset`` and ``width`` point into its text, ``path`` to the part of the YAML around."""
+    """A type cannot be read. ``offset`` and ``width`` point into its text, ``path`` to the part of the YAML around.
+
+    ``others`` are the errors of further fields of the same object.
+    """
 
     def __init__(self, message: str, hint: str = "", *, offset: int = 0, width: int | None = None) -> None:
         super().__init__(message)
@@ -78,6 +81,7 @@ class TypeSyntaxError(FlowCraftError):
         self.offset = offset
         self.width = width
         self.path: tuple[str | int, ...] = ()
+        self.others: tuple[TypeSyntaxError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +138,21 @@ class TypeReader:
     def _object(self, data: Mapping[str, Any], path: tuple[str | int, ...]) -> Type:
         """Return the type of an object, unless it is what other tools say of one value: {type: string, default: x}."""
         described = _described(data) if set(data) <= _DESCRIBING else ""
-        try:
-            kind = Fields(fields={name: self.read(part, (*path, name)).type for name, part in data.items()})
-        except TypeSyntaxError:
-            if not described:
-                raise
+        fields: dict[str, Type] = {}
+        wrong: list[TypeSyntaxError] = []
+        for name, part in data.items():
+            try:
+                fields[name] = self.read(part, (*path, name)).type
+            except TypeSyntaxError as error:
+                wrong += (error, *error.others)
+        if wrong and described:
             error = TypeSyntaxError(f"this reads as an object with the fields {listed(data)}", described, width=None)
             error.path = path
-            raise error from None
+            raise error
+        if wrong:
+            wrong[0].others = tuple(wrong[1:])
+            raise wrong[0]
+        kind = Fields(fields=fields)
         if described and len(data) == 1:
             self.warn(path, "this is an object with the one field 'type'", described)
         return kind
