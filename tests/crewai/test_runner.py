@@ -486,9 +486,9 @@ async def test_names_in_braces_are_text(server: FaultServer, stage: Make) -> Non
     server.script("a", "done {tools} {input}", "end")
     odd = "{topic} {tools} {input} {tool_names} {role} {goal} {backstory} {{x}} ${{ y }}"
     tasks = [task("one", description=f"Do {odd}", expected_output=f"Give {odd}"), task("one", name="next")]
-    crew = crew_of(agent("one", goal=f"Have {odd}", backstory=f"Was {odd}"), tasks=tasks)
+    crew = crew_of(agent("one", role=f"Is {odd}", goal=f"Have {odd}", backstory=f"Was {odd}"), tasks=tasks)
     await carried_out(crew, stage())
-    for word in ("Do", "Give", "Have", "Was"):
+    for word in ("Do", "Give", "Have", "Was", "Is"):
         assert f"{word} {odd}" in spoken(server.requests[0])
     assert "done {tools} {input}" in spoken(server.requests[1])
 
