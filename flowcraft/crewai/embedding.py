@@ -10,8 +10,8 @@ from crewai.rag.embeddings.providers.custom.types import EmbeddingFunction
 
 from flowcraft.bridge import Bridge
 from flowcraft.crewai.asking import close_with_process
-from flowcraft.crewai.failures import for_crewai
-from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable
+from flowcraft.crewai.failures import FAILURES, for_crewai
+from flowcraft.errors import FlowCraftError
 from flowcraft.llm.embedding import Embedder
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import Vectors
@@ -26,15 +26,15 @@ class TextVectors:
         weakref.finalize(self, close_with_process, manager, self._bridge)
 
     def made(self, texts: list[str]) -> Vectors:
-        """Return the vectors of texts. Raises what CrewAI lets through."""
-        found: Vectors | LLMError | BudgetExceeded | ServiceUnavailable
+        """Return the vectors of texts. Raises what CrewAI does not try again: where memory only looks, it goes on without."""
+        found: Vectors | FlowCraftError
         try:
             found = self._bridge.run(self.embedder.embed(texts))
-        except (LLMError, BudgetExceeded, ServiceUnavailable) as error:
+        except FAILURES as error:
             found = error
         if isinstance(found, Vectors):
             return found
-        raise for_crewai(found, tools=False)  # where no other error is handled: CrewAI would look into it for words
+        raise for_crewai(found, ends=False)  # where no other error is handled: CrewAI would look into it for words
 
 
 def function_of(vectors: TextVectors) -> type[Any]:

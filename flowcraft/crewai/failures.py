@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from crewai.hooks.dispatch import HookAborted
 from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
 
-from flowcraft.errors import BudgetExceeded, CapabilityMissing, ContextTooLong, FlowCraftError, LLMError
+from flowcraft.errors import (
+    BudgetExceeded,
+    CapabilityMissing,
+    ContextTooLong,
+    FlowCraftError,
+    LLMError,
+    ServiceUnavailable,
+    StoreError,
+)
 
 Refusal = Literal["tools", "context"]
 """What CrewAI goes on from in another way: tools described in text, or a context that is summarized."""
@@ -41,12 +50,34 @@ class NoMoney(BudgetExceeded, HookAborted):  # type: ignore[misc, unused-ignore]
     """The budget does not allow the call. CrewAI lets it through."""
 
 
+class NoService(ServiceUnavailable, HookAborted):  # type: ignore[misc, unused-ignore]  # typed only where the library is
+    """Calls are not taken now. CrewAI lets it through: another try is the caller's to make."""
+
+
+class NoStore(StoreError, HookAborted):  # type: ignore[misc, unused-ignore]  # typed only where the library is
+    """The database that calls are counted in cannot be used. CrewAI lets it through."""
+
+
 class NoTools(CapabilityMissing):
     """No model of the chain can call tools: CrewAI goes on with tools in text."""
 
 
-def for_crewai(error: FlowCraftError, *, tools: bool) -> Exception:
-    """Return the error to raise in CrewAI for ``error``; it is to be raised where no other is handled."""
+ENDINGS: Final[Mapping[type[FlowCraftError], type[FlowCraftError]]] = {
+    BudgetExceeded: NoMoney,
+    ServiceUnavailable: NoService,
+    StoreError: NoStore,
+}
+"""What CrewAI lets through, by the errors that are no model's."""
+
+FAILURES: Final[tuple[type[FlowCraftError], ...]] = (LLMError, *ENDINGS)
+"""What keeps an answer from coming, for reasons that are not the program's."""
+
+
+def for_crewai(error: FlowCraftError, *, tools: bool = False, ends: bool = True) -> Exception:
+    """Return the error to raise in CrewAI for ``error``; it is to be raised where no other is handled.
+
+    It ``ends`` the task, unless CrewAI can do without what was asked for.
+    """
     refusal = refusal_of(error, tools=tools)
     if refusal == "tools":
         return NoTools("this chain of models does not support function calling")
@@ -55,9 +86,11 @@ def for_crewai(error: FlowCraftError, *, tools: bool) -> Exception:
         too_long: Exception = LLMContextLengthExceededError(told)
         return too_long
     message = _calm(error.message)
-    if isinstance(error, BudgetExceeded):
-        return NoMoney(message)
-    return NoAnswer(message, attempts=error.attempts if isinstance(error, LLMError) else ())
+    for kind, ending in ENDINGS.items():
+        if isinstance(error, kind):
+            return ending(message) if ends else kind(message)
+    attempts = error.attempts if isinstance(error, LLMError) else ()
+    return NoAnswer(message, attempts=attempts) if ends else LLMError(message, attempts=attempts)
 
 
 def refusal_of(error: BaseException, *, tools: bool) -> Refusal | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
@@ -14,9 +16,9 @@ from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from flowcraft.attempts import Attempt, spent_usd
 from flowcraft.crewai.asking import Answers, Heard
-from flowcraft.crewai.failures import for_crewai
+from flowcraft.crewai.failures import FAILURES, for_crewai
 from flowcraft.crewai.translate import DELEGATIONS, billed, calls_for_crewai, messages_of, tools_of, usage_for_crewai
-from flowcraft.errors import BudgetExceeded, LLMError, ServiceUnavailable
+from flowcraft.errors import FlowCraftError
 from flowcraft.llm.tokens import estimate_tokens
 from flowcraft.plugin import (
     ChatRequest,
@@ -26,6 +28,7 @@ from flowcraft.plugin import (
     ReasoningDelta,
     StreamEvent,
     TextDelta,
+    ToolCall,
     ToolCallEvent,
 )
 
@@ -35,10 +38,10 @@ UNKNOWN_WINDOW: Final = 128_000
 USABLE_WINDOW: Final = 0.85
 """The share of a window that CrewAI fills before it summarizes, as with its own LLMs."""
 
-FAILURES: Final = (LLMError, BudgetExceeded, ServiceUnavailable)
-"""What keeps an answer from coming, for reasons that are not the program's."""
+ASKS_BESIDE: Final = "crewai.memory."
+"""Where CrewAI copies an agent's LLM to ask it questions beside the agent's: it gives no other sign of that."""
 
-Answer = ChatResponse | LLMError | BudgetExceeded | ServiceUnavailable
+Answer = ChatResponse | FlowCraftError
 
 PARAMS: Final = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "presence_penalty")
 
@@ -59,20 +62,26 @@ class Asked:
     shape: type[BaseModel] | None
     origin: Mapping[str, Any]
     messages: Any
+    functions: Mapping[str, Callable[..., Any]]
 
 
 class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library has types only where it is installed
     """Answers CrewAI's agents by a chain of models. Make it with ``create_llm_for_crewai``.
 
-    What it used is counted by the instance; a shallow copy is another one on the same models, with a count of its own.
+    What it used is counted by the instance; a shallow copy is another one on the same models, with a count of its own. Only
+    memory's copy counts with the agent's; where it is not answered, memory goes on without, as CrewAI does with its own LLMs.
     """
 
     llm_type: str = "flowcraft"
     _answers: Answers = PrivateAttr()
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
+    _beside: bool = PrivateAttr(default=False)
 
     def __copy__(self) -> Self:
         other: Self = super().__copy__()
+        if sys._getframe(2).f_globals.get("__name__", "").startswith(ASKS_BESIDE):  # 1: copy.copy
+            other._beside = True
+            return other
         other._ledger = Ledger()
         other._token_usage = dict.fromkeys(self._token_usage, 0)
         return other
@@ -94,9 +103,10 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
     ) -> Any:
         """Answer, the calling thread waiting: with text, with the calls of tools, or with ``response_model``.
 
-        Tools are not carried out here: that is CrewAI's business.
+        Tools are not carried out here, unless they come with ``available_functions``: it is CrewAI's business.
         """
-        asked = self._asked(messages, tools, response_model, {"from_task": from_task, "from_agent": from_agent})
+        origin = {"from_task": from_task, "from_agent": from_agent}
+        asked = self._asked(messages, tools, response_model, origin, available_functions)
         with llm_call_context():
             asked = self._begin(asked, tools)
             try:
@@ -119,7 +129,8 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         response_model: type[BaseModel] | None = None,
     ) -> Any:
         """Answer as ``call`` does, for a caller on a loop."""
-        asked = self._asked(messages, tools, response_model, {"from_task": from_task, "from_agent": from_agent})
+        origin = {"from_task": from_task, "from_agent": from_agent}
+        asked = self._asked(messages, tools, response_model, origin, available_functions)
         with llm_call_context():
             asked = self._begin(asked, tools)
             try:
@@ -171,7 +182,14 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
 
     # -- inside
 
-    def _asked(self, messages: Any, tools: Any, shape: type[BaseModel] | None, origin: Mapping[str, Any]) -> Asked:
+    def _asked(
+        self,
+        messages: Any,
+        tools: Any,
+        shape: type[BaseModel] | None,
+        origin: Mapping[str, Any],
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> Asked:
         formatted = self._format_messages(messages)
         specs = tools_of(tools)
         params = {name: value for name in PARAMS if (value := getattr(self, name)) is not None}
@@ -183,7 +201,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
             stop=() if shape is not None or specs else self._stops(),
             **params,
         )
-        return Asked(request=request, shape=shape, origin=origin, messages=formatted)
+        return Asked(request=request, shape=shape, origin=origin, messages=formatted, functions=functions or {})
 
     def _stops(self) -> tuple[str, ...]:
         """Return the stop words that may be sent: none where a model of the chain may refuse them."""
@@ -232,7 +250,7 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
         """Return what CrewAI takes for an answer, or raise the error that it is to see: no other error is handled here."""
         if not isinstance(found, ChatResponse):
             self._count(getattr(found, "attempts", ()))
-            error = for_crewai(found, tools=bool(asked.request.tools))
+            error = for_crewai(found, tools=bool(asked.request.tools), ends=not self._beside)
             self._emit_call_failed_event(error=str(error), **asked.origin)
             raise error
         response = found
@@ -248,6 +266,9 @@ class FlowCraftLLM(BaseLLM):  # type: ignore[misc, unused-ignore]  # the library
             response_id=response.response_id or None,
             **asked.origin,
         )
+        if response.tool_calls:
+            call = response.tool_calls[0]
+            return _carried_out(call, asked.functions[call.name]) if call.name in asked.functions else answer
         if isinstance(answer, str):
             return self._invoke_after_llm_call_hooks(asked.messages, answer, asked.origin.get("from_agent"))
         return answer
@@ -278,6 +299,11 @@ def llm_of(answers: Answers, params: Mapping[str, Any]) -> FlowCraftLLM:
     made = FlowCraftLLM(model=answers.name, provider="flowcraft", **params)
     made._answers = answers
     return made
+
+
+def _carried_out(call: ToolCall, function: Callable[..., Any]) -> str:
+    """Return what a function gives that CrewAI sent along with a tool, as its plans do: for them it is the answer."""
+    return str(function(**json.loads(call.arguments)))
 
 
 def _complaint(error: ValidationError) -> str:

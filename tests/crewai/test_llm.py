@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from flowcraft.errors import BudgetExceeded, ChainExhausted, LLMError
+from flowcraft.errors import BudgetExceeded, ChainExhausted, LLMError, ServiceUnavailable, StoreError
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import ToolCall, Usage
 from flowcraft.testing import Fault, FaultServer, Reply
@@ -406,6 +406,28 @@ def test_a_spent_budget_ends_the_crew(server: FaultServer, llm: Make) -> None:
     with pytest.raises(BudgetExceeded):
         crew(made, tools=[add]).kickoff()
     assert server.count() == 1
+
+
+@pytest.mark.parametrize("kind", [LLMError, BudgetExceeded, ServiceUnavailable, StoreError])
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_error_keeps_its_kind_and_ends_the_task_unless_crewai_can_do_without(kind: Any, ends: bool) -> None:
+    from crewai.hooks.dispatch import HookAborted
+
+    from flowcraft.crewai.failures import for_crewai
+
+    told = for_crewai(kind("the rate limit is reached"), ends=ends)
+    assert isinstance(told, kind)
+    assert isinstance(told, HookAborted) is ends
+    assert str(told) == "the limit of the rate is reached"
+
+
+def test_a_database_that_fails_ends_the_crew_at_once(llm: Make, heard: list[Any], tmp_path: Any) -> None:
+    made = llm(section={"budget": {"calls_per_day": 9}})
+    (tmp_path / "calls.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(StoreError):
+        crew(made).kickoff()
+    crewai_event_bus.flush()
+    assert [event.type for event in heard] == ["llm_call_started", "llm_call_failed"]
 
 
 # -- usage

@@ -12,7 +12,9 @@ import yaml
 
 from flowcraft.crewai import create_embedder_for_crewai
 from flowcraft.errors import SettingsError
-from flowcraft.testing import Fault, FaultServer
+from flowcraft.plugin import Usage
+from flowcraft.testing import Fault, FaultServer, Reply
+from flowcraft.testing.connection import ReceivedRequest
 
 crewai = pytest.importorskip("crewai", reason="the library crewai is not installed: make test-crewai")
 
@@ -44,6 +46,19 @@ def local(server: FaultServer) -> dict[str, Any]:
     }
 
 
+UNWELL = Fault.of_status(503, "Too many requests: rate limit reached")
+
+
+def about_bees(llm: Any, spec: Any) -> Any:
+    agent = crewai.Agent(role="Writer", goal="Write well", backstory="Has written for years", llm=llm)
+    task = crewai.Task(description="Describe bees", expected_output="a sentence", agent=agent)
+    return crewai.Crew(agents=[agent], tasks=[task], memory=True, embedder=spec)
+
+
+def extracts(request: ReceivedRequest) -> bool:
+    return "Extract memory statements" in json.dumps(request.body)
+
+
 def embedded(server: FaultServer) -> list[str]:
     return [text for request in server.requests if request.model == "vec" for text in request.body["input"]]
 
@@ -66,20 +81,48 @@ def test_what_is_remembered_is_recalled(server: FaultServer, settings: Any, tmp_
 
 def test_crew_with_memory_asks_our_models_alone(server: FaultServer, settings: Any, llm: Make) -> None:
     def answer(request: Any) -> str:
-        if "Extract memory statements" in json.dumps(request.body):
+        if extracts(request):
             return json.dumps({"memories": ["Bees make honey in summer."]})
         return "Bees make honey."
 
     server.script("a", answer)
     spec = create_embedder_for_crewai(settings(**local(server)))
-    agent = crewai.Agent(role="Writer", goal="Write well", backstory="Has written for years", llm=llm())
-    task = crewai.Task(description="Describe bees", expected_output="a sentence", agent=agent)
-    crew = crewai.Crew(agents=[agent], tasks=[task], memory=True, embedder=spec)
+    crew = about_bees(llm(), spec)
     assert crew.kickoff().raw == "Bees make honey."
     crew._memory.drain_writes()
     assert any("bees" in text.lower() for text in embedded(server))
     assert {request.model for request in server.requests if request.method == "POST"} == {"a", "vec"}
     crew._memory.close()
+
+
+def test_usage_of_a_crew_with_memory_is_what_the_server_counted(server: FaultServer, settings: Any, llm: Make) -> None:
+    def answer(request: ReceivedRequest) -> Reply:
+        if extracts(request):
+            return Reply(json.dumps({"memories": ["Bees make honey."]}), usage=Usage(input=1000, output=100))
+        return Reply('{"suggested_scope": "/", "importance": 0.5}', usage=Usage(input=10, output=1))
+
+    server.script("a", answer)
+    made = llm()
+    crew = about_bees(made, create_embedder_for_crewai(settings(**local(server)), model="offline"))
+    crew.kickoff()
+    asked = [1100 if extracts(request) else 11 for request in server.requests]
+    assert crew.usage_metrics.total_tokens == sum(asked) > 1100
+    assert crew.usage_metrics.successful_requests == len(made.attempts) == len(asked)
+
+
+def test_memory_whose_questions_are_not_answered_costs_no_result(server: FaultServer, settings: Any, llm: Make) -> None:
+    server.script("a", lambda request: "Bees make honey." if "Current Task" in json.dumps(request.body) else UNWELL)
+    crew = about_bees(llm(), create_embedder_for_crewai(settings(**local(server)), model="offline"))
+    assert crew.kickoff().raw == "Bees make honey."
+    asked = [json.dumps(request.body) for request in server.requests]
+    assert len(asked) == len(set(asked)) > 1, "no question is asked again"
+
+
+def test_memory_without_vectors_costs_no_result(server: FaultServer, settings: Any, llm: Make) -> None:
+    server.script("a", lambda request: json.dumps({"memories": []}) if extracts(request) else "Bees make honey.")
+    server.script("vec", UNWELL)
+    assert about_bees(llm(), create_embedder_for_crewai(settings(**local(server)))).kickoff().raw == "Bees make honey."
+    assert server.count("vec") == 1
 
 
 def test_failure_is_told_once_in_words_that_do_not_make_crewai_ask_again(server: FaultServer, settings: Any) -> None:
