@@ -431,6 +431,24 @@ async def test_another_question_at_a_path_is_said_at_once(server: FaultServer, s
     assert server.count() == 2
 
 
+async def test_another_call_of_a_tool_at_a_path_is_said_before_it_is_carried_out(server: FaultServer, stage: Make) -> None:
+    did: list[str] = []
+
+    def search(words: str) -> str:
+        did.append(words)
+        return "found"
+
+    server.script("a", calls("search", {"words": "bees"}), "done")
+    crew = crew_of(agent("one", tools=[tool_of(search)]))
+    first = stage()
+    await carried_out(crew, first)
+    what, answer = first.pieces.kept["one/call[1]"]
+    book = Book({**first.pieces.kept, "one/call[1]": (what, answer.replace("bees", "ants"))})
+    with pytest.raises(RunDiverged, match=r"one/call\[1\]/tool\[0\]"):
+        await carried_out(crew, stage(book))
+    assert did == ["bees"]
+
+
 async def test_pieces_that_were_not_asked_for_are_said(server: FaultServer, stage: Make) -> None:
     def search(words: str) -> str:
         return "found"

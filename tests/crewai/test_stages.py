@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,89 @@ async def test_a_timeout_ends_a_crew_and_its_threads(server: FaultServer, projec
     result = await project.run("stages: {draft: {prompt: Tell, agent: writer, timeout: 3s}}")
     assert result.state == "failed"
     assert server.count() == 1
+
+
+DELEGATE = "delegate_work_to_coworker"
+LED = """
+stages:
+  draft:
+    crew: {process: hierarchical, tasks: [{name: all, description: Do it all, expected_output: a text}]}
+"""
+
+
+def led(request: ReceivedRequest, worker: Any) -> Any:
+    """Answer as a manager who hands work out once, and ``worker`` as the one that does it."""
+    named = [tool["function"]["name"] for tool in request.body.get("tools", [])]
+    if DELEGATE not in named:
+        return worker
+    if request.body["messages"][-1]["role"] == "tool":
+        return "all done: " + request.body["messages"][-1]["content"]
+    asked = json.dumps({"task": "Write it", "context": "none", "coworker": "Writer"})
+    return Reply(tool_calls=(ToolCall(id="c1", name=DELEGATE, arguments=asked),))
+
+
+async def test_a_timeout_ends_a_coworkers_work_and_resume_does_it_anew(server: FaultServer, project: Project) -> None:
+    server.script("a", lambda request: led(request, Fault.hang("headers")))
+    result = await project.run(LED + "    timeout: 4s\n")
+    assert result.state == "failed"
+    assert "timeout" in result.error or "4 s" in result.error
+    assert server.count() == 2, "the manager is not told of it as of an answer"
+    server.script("a", lambda request: led(request, "written"))
+    again = await project.resume(result.run)
+    assert again.outputs == {"draft": "all done: written"}
+    assert project.parts[-1] == "draft~2/manager/call[2]"
+
+
+async def test_a_failed_coworker_fails_the_stage_which_retry_does_anew(server: FaultServer, project: Project) -> None:
+    answers = iter([Fault.failure(500), "written"])
+    server.script("writer", lambda request: next(answers))
+    server.script("a", lambda request: led(request, None))
+    file = project.write(LED + "    retry: {max: 1, backoff: 1ms}\n")
+    file.write_text(file.read_text("utf-8").replace("backstory: Clear", 'backstory: Clear, llm: "local:writer"'), "utf-8")
+    async with FlowCraft(Settings(**project.page)) as flow:
+        result = await flow.run(file, {})
+    assert (result.state, result.outputs) == ("done", {"draft": "all done: written"})
+    assert (server.count("a"), server.count("writer")) == (3, 2)
+
+
+WAITING = STEPS.replace(
+    "    return",
+    """    import pathlib, time
+    here = pathlib.Path(__file__).parent
+    (here / "began").touch()
+    until = time.monotonic() + 60
+    while not (here / "go").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    (here / "ended").touch()
+    return""",
+)
+
+
+def there(file: Path) -> None:
+    """Wait until a file is there."""
+    until = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+async def test_a_run_that_is_cancelled_in_a_tool_call_ends_and_its_crew_does_nothing_behind_it(
+    server: FaultServer, project: Project
+) -> None:
+    server.script("a", look("bees"), "never asked")
+    (project.path / "steps.py").write_text(WAITING, "utf-8")
+    file = project.write(CREW)
+    started: list[str] = []
+    async with FlowCraft(Settings(**project.page)) as flow:
+        running = asyncio.create_task(flow.run(file, {}, on_start=started.append))
+        await asyncio.to_thread(there, project.path / "began")
+        await flow.cancel(started[0])
+        result = await running
+        (project.path / "go").touch()
+        await asyncio.to_thread(there, project.path / "ended")
+    assert result.state == "cancelled"
+    assert server.count() == 1
+    assert project.parts == ["draft/researcher/call[1]"]
 
 
 def flowcraft(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
