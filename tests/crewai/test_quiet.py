@@ -129,6 +129,46 @@ def test_the_same_where_the_program_has_loaded_the_library_first(tmp_path: Path,
     assert found["at the end"] == {"attempts": [], "left": []}
 
 
+RUN = """
+import atexit, json, os, signal, sys, threading
+from pathlib import Path
+signals = [signal.getsignal(number) for number in (1, 15, 18, 20)]
+
+def at_the_end():
+    left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    taken = [signal.getsignal(number) for number in (1, 15, 18, 20)] != signals
+    found = {"loaded": "crewai" in sys.modules, "attempts": attempts, "left": left, "taken": taken}
+    Path("found.json").write_text(json.dumps(found))
+
+atexit.register(at_the_end)
+from flowcraft.cli import main
+sys.argv = ["flowcraft", "run", "flow.yaml"]
+main()
+"""
+
+
+def test_a_run_of_a_workflow_with_an_agent_is_as_quiet(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(f"storage: sqlite:///{tmp_path}/runs.db\n")
+    agents = "agents: {writer: {role: Writer, goal: Write, backstory: Clear}}"
+    stages = "stages: {draft: {prompt: Write, agent: writer, model: offline}}"
+    (tmp_path / "flow.yaml").write_text(f"flowcraft: 1\n{agents}\n{stages}\n")
+    program = tmp_path / "program.py"
+    program.write_text(BLOCKED + RUN)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CREWAI_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env={**kept, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found == {"loaded": True, "attempts": [], "left": [], "taken": False}
+
+
 def test_the_users_own_tracing_goes_on(tmp_path: Path) -> None:
     program = """
     from opentelemetry import trace
