@@ -308,6 +308,49 @@ async def test_a_manager_hands_tasks_out_and_delegation_is_no_piece(server: Faul
         assert server.count() - before == len(parts) - max(kept, 1)
 
 
+QUESTION = "ask_question_to_coworker"
+
+
+def leading(request: ReceivedRequest) -> Reply | str:
+    """Answer as a manager who hands work to ``one`` twice and asks ``two`` a question for each task; or as one of these."""
+    messages = request.body["messages"]
+    told = [message["content"] for message in messages if message["role"] == "tool"]
+    if any(spec["function"]["name"] == DELEGATE for spec in request.body.get("tools", [])):
+        if len(told) == 3:
+            return " & ".join(told)
+        name, what = (QUESTION, "question") if len(told) == 2 else (DELEGATE, "task")
+        coworker = "one" if "First" in spoken(request) or len(told) < 2 else "two"
+        return calls(name, {what: f"Dig {len(told)}", "context": "none", "coworker": coworker})
+    if told or "Two" in messages[0]["content"]:
+        return f"{messages[0]['content'][8:11]} says {told}"
+    return calls("search", {"words": "bees"})
+
+
+@pytest.mark.parametrize("manager", ["local:a", agent("chief", model="local:a")])
+async def test_a_led_crew_goes_on_wherever_it_was_killed(server: FaultServer, stage: Make, manager: Any) -> None:
+    did: list[str] = []
+
+    def search(words: str) -> str:
+        did.append(words)
+        return f"found {words}"
+
+    server.script("a", leading)
+    one, two = agent("one", tools=[tool_of(search)]), agent("two")
+    tasks = [task("one", name="first", description="First"), task("", name="second", description="Then", context=["first"])]
+    crew = crew_of(one, two, tasks=tasks, process="hierarchical", manager=manager)
+    first = stage()
+    result = await carried_out(crew, first)
+    questions, tools = server.count(), len(did)
+    assert (questions, tools) == (4 + 6 + 4 + 5, 5)
+    assert len(first.pieces.parts) == 1 + questions + tools
+    for kept in range(0, len(first.pieces.parts) + 1, 4):
+        before, done = server.count(), len(did)
+        again = stage(first.pieces.first(kept))
+        assert await carried_out(crew, again) == result
+        assert again.pieces.parts == first.pieces.parts
+        assert server.count() - before + len(did) - done == len(first.pieces.parts) - max(kept, 1)
+
+
 async def test_an_agent_that_may_delegates_to_the_others(server: FaultServer, stage: Make) -> None:
     server.script("a", lambda request: led(request, role="two"))
     crew = crew_of(agent("one", allow_delegation=True), agent("two"), tasks=[task("one")])
