@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,11 +300,28 @@ def test_no_shell_reads_an_argument(project: Path) -> None:
     assert told["stdout"] == "$(id) `id` ; id * a b\n"
 
 
-def test_git_finds_no_repository_above_and_runs_no_hook(project: Path) -> None:
-    space = Workspace(project / "src", commands=["git"])
-    told = asyncio.run(space.run_command(["git", "status"]))
+def test_git_finds_no_repository_above(project: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(project.parent)], check=True)
+    told = asyncio.run(Workspace(project / "src", commands=["git"]).run_command(["git", "status"]))
     assert told["exit_code"] == 128
     assert "not a git repository" in str(told["stderr"])
+
+
+def test_git_starts_nothing_that_a_repository_names(tmp_path: Path) -> None:
+    """Its hooks and its monitor may have been put there by whoever the folder comes from."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for name in ("pre-commit", "post-index-change"):
+        hook = tmp_path / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\ntouch started\n", "utf-8")
+        hook.chmod(0o755)
+    subprocess.run(["git", "-C", str(tmp_path), "config", "core.fsmonitor", "touch started; false"], check=True)
+    (tmp_path / "app.py").write_text("x = 1\n", "utf-8")
+    names = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    space = Workspace(tmp_path, commands=["git"], environment=names)
+    for words in (["add", "app.py"], ["status"], ["commit", "-m", "First"]):
+        assert asyncio.run(space.run_command(["git", *words]))["exit_code"] == 0
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("folder", ["/", "no/such/folder"])
