@@ -128,12 +128,17 @@ def _around(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) ->
     return _cached(llm, links, spec, shop)
 
 
+def identity_of(links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> str:
+    """Return what tells a chain from others that may answer differently."""
+    providers = {link.info.provider: shop.registry.config(link.info.provider) for link in links}
+    written = {"policies": spec.policies.written(), "require": sorted(spec.require), "providers": providers}
+    return fingerprint_of(links, written)
+
+
 def _cached(llm: LLM, links: Sequence[Link], spec: ChainSpec, shop: Workshop) -> LLM:
     if not spec.policies.cache:
         return llm
-    providers = {link.info.provider: shop.registry.config(link.info.provider) for link in links}
-    written = {"policies": spec.policies.written(), "require": sorted(spec.require), "providers": providers}
-    chain = fingerprint_of(links, written)
+    chain = identity_of(links, spec, shop)
     redactor = shop.redactor.with_secrets(shop.registry.secrets)
     return Cache(llm, shop.answers, chain, spec.policies.cache, redactor)
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from flowcraft.llm.chain import Chain, ChainLabels
-from flowcraft.llm.composer import ChainSpec, Workshop, compose
+from flowcraft.llm.composer import ChainSpec, Workshop, compose, identity_of
+from flowcraft.llm.embedding import Embedder
 from flowcraft.llm.rules import Models, Policies
+from flowcraft.llm.sharing.vectors import VectorBook
 from flowcraft.manager.specs import Wish, policies_of
 from flowcraft.plugin.llm import LLM
 from flowcraft.settings import Choice, Settings
@@ -65,8 +67,8 @@ class Chains:
         )
         return compose(spec, self._workshop)
 
-    def embedding(self, name: str) -> Chain:
-        """Return a chain of one model, at every provider whose section lists it: vectors of others do not go with its own."""
+    def embedder(self, name: str) -> Embedder:
+        """Return what makes vectors by one model, at every provider that lists it: those of others do not go with it."""
         registry = self._workshop.registry
         info = registry.find(name).info
         others = [f"{section.name}:{info.model}" for section in registry.sections if info.model in section.models]
@@ -83,7 +85,11 @@ class Chains:
             repair=False,
             require=frozenset({EMBED}),
         )
-        return compose(spec, self._workshop)
+        chain, settings = compose(spec, self._workshop), self.settings.llm.embeddings
+        if not settings.cache:
+            return Embedder(name, chain, settings.batch)
+        identity = identity_of(chain.links, spec, self._workshop)
+        return Embedder(name, chain, settings.batch, VectorBook(self._workshop.answers, identity, settings.cache))
 
     def written(self, wish: Wish) -> dict[str, Any]:
         """Return a chain as settings write it, JSON-like."""

@@ -251,7 +251,7 @@ class LLMManager:
             if any(not link.info.offline for link in self.llm().links):
                 raise SettingsError("no model for vectors is named; set llm.embeddings.model")
             name = OFFLINE
-        return Embedder(name, self._chains.embedding(name), self.settings.llm.embeddings.batch)
+        return self._chains.embedder(name)
 
     async def warm(self, providers: Iterable[str], timeout: float) -> None:
         """Load what providers need, and connect to them, which may take ``timeout`` seconds.

@@ -26,7 +26,6 @@ ACTS_LATER: dict[str, tuple[Any, ...]] = {
     "llm.structured.mode": ("auto", "native", "text"),
     "llm.confidence": (),
     "llm.repair": (),
-    "llm.embeddings.cache": (),
 }
 """Keys whose feature comes later, each with the values that act already. Nothing asked for needs no note."""
 

@@ -240,7 +240,7 @@ class Embeddings(Section):
 
     model: str | None = Field(None, description="the default model")
     batch: Positive = Field(64, description="texts in one request")
-    cache: Seconds | None = Field(3600.0, description="how long vectors are kept")
+    cache: Seconds | None = Field(3600.0, description="how long the same text is given the same vector; null or 0: never")
 
 
 class LLMSettings(Section):

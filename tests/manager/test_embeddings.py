@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from flowcraft.errors import BudgetExceeded, ChainExhausted, LLMError, SettingsError
+from flowcraft.errors import BudgetExceeded, ChainExhausted, LLMError, SettingsError, StoreError
 from flowcraft.manager import LLMManager
 from flowcraft.plugin import ChatResponse, Provider, Usage, Vectors
 from flowcraft.settings import load_settings
+from flowcraft.storage import SqlAnswers
 from flowcraft.testing import Fault, FaultServer, Reply
 
 pytestmark = pytest.mark.integration
@@ -73,7 +75,7 @@ async def test_the_same_model_elsewhere_stands_in_and_no_other(server: FaultServ
         ]
         server.script("vec", Fault.failure(500))
         with pytest.raises(ChainExhausted) as caught:
-            await made.embedder("vec").embed(["a"])
+            await made.embedder("vec").embed(["b"])
     assert {attempt.model for attempt in caught.value.attempts} == {"vec"}
     assert server.count("other") == 0
 
@@ -137,3 +139,62 @@ async def test_provider_that_makes_no_vectors_says_so(tmp_path: Any) -> None:
             await made.embedder("speaker:a").embed(["a"])
         with pytest.raises(LLMError, match="no number"):
             await made.embedder("short:a").embed(["a"])
+
+
+async def test_the_same_text_of_the_same_model_is_asked_once_in_whatever_process(server: FaultServer, tmp_path: Any) -> None:
+    async with manager(server, tmp_path, embeddings={"batch": 2}) as made:
+        first = await made.embedder("vec").embed(["a", "b", "a", "c"])
+    async with manager(server, tmp_path, embeddings={"batch": 2}) as made:
+        again = await made.embedder("vec").embed(["c", "a"])
+        more = await made.embedder("vec").embed(["d", "a"])
+        other = await made.embedder("other").embed(["a"])
+    assert [(request.body["model"], request.body["input"]) for request in server.requests] == [
+        ("vec", ["a", "b"]),
+        ("vec", ["c"]),
+        ("vec", ["d"]),
+        ("other", ["a"]),
+    ]
+    assert again.vectors == (first.vectors[3], first.vectors[0])
+    assert first.vectors[2] == first.vectors[0] == other.vectors[0] == more.vectors[1]
+    assert (again.model, again.provider, again.usd, again.usage, again.attempts) == ("vec", "here", 0.0, Usage(), ())
+    assert (more.usage, len(more.attempts)) == (Usage(input=1), 1)
+
+
+@pytest.mark.parametrize("cache", [0, None])
+async def test_without_a_cache_each_text_is_asked_each_time(server: FaultServer, tmp_path: Any, cache: Any) -> None:
+    async with manager(server, tmp_path, embeddings={"cache": cache}) as made:
+        await made.embedder("vec").embed(["a", "a"])
+        await made.embedder("vec").embed(["a"])
+    assert [request.body["input"] for request in server.requests] == [["a", "a"], ["a"]]
+
+
+async def test_kept_vectors_that_do_not_go_with_new_ones_or_were_damaged_are_made_anew(
+    server: FaultServer, tmp_path: Any
+) -> None:
+    numbers = [{"index": 0, "embedding": [1.0, 2.0]}]
+    server.script("vec", Reply("", fields={"data": numbers}), Reply(""))
+    async with manager(server, tmp_path) as made:
+        assert (await made.embedder("vec").embed(["a"])).vectors == ((1.0, 2.0),)
+        longer = await made.embedder("vec").embed(["a", "b"])
+    assert {len(vector) for vector in longer.vectors} != {2}
+    assert len({len(vector) for vector in longer.vectors}) == 1
+    assert [request.body["input"] for request in server.requests] == [["a"], ["b"], ["a", "b"]]
+    for damage in ("{", "null", '{"vector": "AAAA", "model": "vec", "provider": "here"}', '{"vector": "", "model": 1}'):
+        with sqlite3.connect(tmp_path / "calls.db") as connection:
+            connection.execute("UPDATE answers SET response = ?", (damage,))
+        async with manager(server, tmp_path) as made:
+            assert (await made.embedder("vec").embed(["a", "b"])).vectors == longer.vectors
+
+
+async def test_a_database_that_is_locked_keeps_nobody_from_vectors(
+    server: FaultServer, tmp_path: Any, monkeypatch: Any
+) -> None:
+    def locked(*given: Any) -> None:
+        raise StoreError("the database is locked")
+
+    async with manager(server, tmp_path) as made:
+        monkeypatch.setattr(SqlAnswers, "get", locked)
+        monkeypatch.setattr(SqlAnswers, "put", locked)
+        assert len((await made.embedder("vec").embed(["a"])).vectors) == 1
+        assert len((await made.embedder("vec").embed(["a"])).vectors) == 1
+    assert len(server.requests) == 2

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,23 @@ class AnswerBook:
     async def keep(self, key: str, text: str, seconds: float, deadline: float | None) -> None:
         """Keep an answer for so many seconds."""
         await carried_out(lambda: self._keep(key, text, seconds), deadline)
+
+    async def find_all(self, keys: Sequence[str], seconds: float) -> Mapping[str, str]:
+        """Return those of what is kept under ``keys`` that were given in the last ``seconds``."""
+
+        def look() -> dict[str, str]:
+            return {key: text for key in keys if (text := self._find(key, seconds)) is not None}
+
+        return await looked_up(look, None) or {}
+
+    async def keep_all(self, texts: Mapping[str, str], seconds: float) -> None:
+        """Keep each of ``texts`` under its key for so many seconds."""
+
+        def keep() -> None:
+            for key, text in texts.items():
+                self._keep(key, text, seconds)
+
+        await carried_out(keep, None)
 
     def take_off(self, key: str) -> Flight | None:
         """Begin to ask a question that nobody asks; None if somebody does. The result must ``land``."""

@@ -146,9 +146,9 @@ class TypeReader:
             except TypeSyntaxError as error:
                 wrong += (error, *error.others)
         if wrong and described:
-            error = TypeSyntaxError(f"this reads as an object with the fields {listed(data)}", described, width=None)
-            error.path = path
-            raise error
+            told = TypeSyntaxError(f"this reads as an object with the fields {listed(data)}", described, width=None)
+            told.path = path
+            raise told
         if wrong:
             wrong[0].others = tuple(wrong[1:])
             raise wrong[0]
