@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,7 @@ _MOST_PAIRS: Final = 5_000_000
 _MOST_LINES: Final = 5_000
 _LONGEST_LINE: Final = 200
 _ALIKE: Final = 0.6
+_CLOSE: Final = 20
 
 
 def misfit(text: str, sought: str, instead: str) -> str:
@@ -62,9 +64,20 @@ def _like(lines: Sequence[str], wanted: Sequence[str]) -> int:
     longest = max(wanted, key=len)[:_LONGEST_LINE]
     if not longest:
         return -1
-    shorter = [line[:_LONGEST_LINE] for line in lines[:_MOST_LINES]]
-    found = difflib.get_close_matches(longest, shorter, 1, _ALIKE)
-    return max(shorter.index(found[0]) - wanted.index(max(wanted, key=len)), 0) if found else -1
+    matcher = difflib.SequenceMatcher(None, "", longest)
+    close = heapq.nlargest(_CLOSE, ((_quickly(matcher, line), -place) for place, line in enumerate(lines[:_MOST_LINES])))
+    alike, place = max((_ratio(matcher, lines[-minus]), minus) for _, minus in close)
+    return max(-place - wanted.index(max(wanted, key=len)), 0) if alike >= _ALIKE else -1
+
+
+def _quickly(matcher: difflib.SequenceMatcher[str], line: str) -> float:
+    matcher.set_seq1(line[:_LONGEST_LINE])
+    return matcher.quick_ratio()
+
+
+def _ratio(matcher: difflib.SequenceMatcher[str], line: str) -> float:
+    matcher.set_seq1(line[:_LONGEST_LINE])
+    return matcher.ratio()
 
 
 def _lines(lines: Sequence[str], start: int, count: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,12 +64,13 @@ def patched(text: str, diff: str, path: str = "") -> str:
     A hunk goes where its head says, else where what it takes away and keeps stands, if that is in one place.
     """
     lines = lines_of(text)
+    starts = [0, *itertools.accumulate(map(len, lines))]
     done: list[str] = []
     at = 0
     for hunk in hunks(diff, path):
         start = hunk.start - 1 if hunk.before else hunk.start
         if not at <= start <= len(lines) or lines[start : start + len(hunk.before)] != list(hunk.before):
-            start = _elsewhere(lines, at, hunk)
+            start = bisect.bisect_left(starts, _elsewhere(text, starts[at], hunk))
         done += [*lines[at:start], *hunk.after]
         at = start + len(hunk.before)
     whole = [*done, *lines[at:]]
@@ -76,18 +79,34 @@ def patched(text: str, diff: str, path: str = "") -> str:
     return "".join(whole)
 
 
-def _elsewhere(lines: Sequence[str], at: int, hunk: Hunk) -> int:
-    """Return at which line, from 0 and not before ``at``, a hunk fits. Raises Unfit where that is none, or not clear."""
+def _elsewhere(text: str, start: int, hunk: Hunk) -> int:
+    """Return at which character, not before ``start``, a hunk fits. Raises Unfit where that is none, or not clear."""
     wrong = f"the hunk at line {hunk.start} does not fit the file"
-    if not hunk.before:
+    sought = "".join(hunk.before)
+    if not sought:
         raise Unfit(f"{wrong}, and keeps no line that would say where it belongs; read the file again")
-    text, sought = "\n" + "".join(lines[at:]), "\n" + "".join(hunk.before)
-    first = text.find(sought) if sought.endswith("\n") else text.rfind(sought, len(text) - len(sought))
+    places = _places(text, sought, start)
+    first = next(places, -1)
     if first < 0:
-        raise Unfit(f"{wrong}. {misfit(''.join(lines), sought[1:], ''.join(hunk.after))}")
-    if text.find(sought, first + 1) >= 0:
+        raise Unfit(f"{wrong}. {misfit(text, sought, ''.join(hunk.after))}")
+    if next(places, -1) >= 0:
         raise Unfit(f"{wrong} there, and would in several other places; give the right line, or more lines around it")
-    return at + text.count("\n", 0, first)
+    return first
+
+
+def _places(text: str, sought: str, start: int) -> Iterator[int]:
+    """Yield where whole lines stand in a text, from ``start`` on, where a line begins."""
+    if text.startswith(sought, start) and _whole(text, sought, start):
+        yield start
+    place = text.find(f"\n{sought}", start)
+    while place >= 0:
+        if _whole(text, sought, place + 1):
+            yield place + 1
+        place = text.find(f"\n{sought}", place + 1)
+
+
+def _whole(text: str, sought: str, place: int) -> bool:
+    return sought.endswith("\n") or place + len(sought) == len(text)
 
 
 def hunks(diff: str, path: str = "") -> list[Hunk]:
