@@ -86,9 +86,10 @@ class Workflows:
         """Return the runner of a name, and what keeps it from carrying anything out, nothing where nothing does."""
         offered = self.plugins.agent_runners()
         if name in offered:
-            return offered[name], offered[name].missing()
+            return offered[name], _missing(offered[name])
         known = did_you_mean(name, offered) or f"the runners are: {', '.join(offered) or 'none'}"
-        return None, f"no plugin offers the agent runner '{name}' (settings: agents.runner); {known}"
+        broken = "; why a plugin cannot be used: flowcraft plugins"
+        return None, f"no plugin offers the agent runner '{name}' (settings: agents.runner); {known}{broken}"
 
     def _facts(self, workflow: Workflow, starting: bool, model: str | None) -> Facts:
         models = StageModels(self.manager, model)
@@ -142,3 +143,11 @@ class Workflows:
     def unset(self, workflow: Workflow) -> frozenset[str]:
         """Return the environment names that a workflow and its parts may read and that have no value."""
         return environment_names(workflow) - self.environment(workflow).keys()
+
+
+def _missing(runner: AgentRunner) -> str:
+    """Return what keeps an agent runner from carrying anything out, in its own words."""
+    try:
+        return runner.missing() or ""
+    except Exception as error:  # noqa: BLE001 - border: a plugin's
+        return f"the agent runner '{runner.name}' cannot say what it needs: {type(error).__name__}: {error}"

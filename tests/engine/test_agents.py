@@ -254,6 +254,17 @@ async def test_run_is_not_taken_over_where_its_runner_is_gone(troupe):
     assert failed.state == "failed"
 
 
+async def test_runner_that_fails_of_what_it_is_asked_at_load_is_told_of_at_its_place(troupe):
+    runner = Path(sys.path[0]) / "flowcraft_chorus.py"
+    runner.write_text(runner.read_text().replace('return ""', "raise OSError('no licence')"))
+    async with troupe.open() as flow:
+        with pytest.raises(WorkflowError) as raised:
+            flow.load(troupe.project.write("flow.yaml", "flowcraft: 1\n" + CREW))
+
+    (problem,) = raised.value.problems
+    assert problem.message == "the agent runner 'chorus' cannot say what it needs: OSError: no licence"
+
+
 async def test_words_that_the_runner_does_not_know_are_warned_of(troupe):
     text = (
         "flowcraft: 1\nagents: {a: {role: x, goal: x, verbose: true, system_template: x}}\nstages: {s: {agent: a, prompt: x}}\n"
