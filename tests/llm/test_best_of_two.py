@@ -707,6 +707,7 @@ def biased(bias: float, random: Random) -> Callable[[ChatRequest], str]:
     return judge
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("bias", [1.0, 0.7])
 async def test_no_model_gains_from_position(contest: Any, bias: float) -> None:
     stage = contest({"judge": [biased(bias, Random(7))]}, models=TWO[:3])

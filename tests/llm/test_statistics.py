@@ -214,6 +214,7 @@ def links(models: str) -> list[Link]:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_memory_does_not_grow_with_the_number_of_calls() -> None:
     statistics = Statistics(Memory.forgetful())
     models = [("p", "a"), ("p", "b"), ("p", "c")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from flowcraft.manager import LLMManager
 from flowcraft.settings import load_settings
 from flowcraft_openai.client import load
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.no_cover]
 
 CALLS = 10_000
 WARM = 4_000
@@ -58,7 +59,8 @@ with FaultServer() as server:
 def url() -> Iterator[str]:
     """The address of a server in a process of its own: its threads, sockets and memory are not ours."""
     command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.communicate(timeout=30)
