@@ -28,11 +28,20 @@ def export_run(
     flow = open_flowcraft(settings)
     row = flow.engine.find(run)
     written = flow.export(row.id, out or Path(f"{row.id}.sqlite"), force=force)
+    shortened = flow.engine.store.shortened(row.id)
     if as_json:
-        print_json({"run": row.id, "state": row.state, "file": str(written)})
+        print_json({"run": row.id, "state": row.state, "file": str(written), "shortened": shortened})
         return
     stdout().print(Text(str(written)))
     stderr().print(Text(f"run {row.id} ({row.state}); read it anywhere: flowcraft runs show {written}", style="dim"))
+    if shortened:
+        stderr().print(Text(told_shortened(shortened, str(written)), style="yellow"))
+
+
+def told_shortened(count: int, run: str) -> str:
+    """Say that long texts are not kept whole, and how to see which."""
+    pieces = "1 piece" if count == 1 else f"{count} pieces"
+    return f"of {pieces} what was asked is kept shortened, for its length; which: flowcraft runs show {run} --prompts"
 
 
 def record_run(flow: FlowCraft, result: RunResult, file: Path, recording: Path | None = None) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flowcraft.cli.console import print_json, stdout
 from flowcraft.cli.run import readable
+from flowcraft.engine.pieces.asked import left_out, told_left_out
 
 if TYPE_CHECKING:
     from flowcraft.engine.ports import Piece
@@ -30,17 +31,21 @@ def show_prompts(pieces: Sequence[Piece], as_json: bool) -> None:
         console.print(Text(title, style="bold" if piece["state"] == "done" else "bold yellow"))
         for name, value in _asked(piece["asked"]):
             _print(name, value, "cyan")
+        if piece["left_out"]:
+            console.print(Text(f"  {told_left_out(piece['left_out'])}", style="yellow"))
         _print("result", piece["result"], "green")
         console.print()
 
 
 def _told(piece: Piece) -> dict[str, Any]:
+    asked = json.loads(piece.asked) if piece.asked else None
     return {
         "path": piece.path,
         "state": piece.state,
         "seconds": round(piece.seconds, 3),
         "origin": piece.origin,
-        "asked": json.loads(piece.asked) if piece.asked else None,
+        "asked": asked,
+        "left_out": left_out(asked) if isinstance(asked, dict) else {},
         "result": json.loads(piece.result),
     }
 

@@ -19,6 +19,7 @@ from flowcraft.cli.asking import document as approval_document
 from flowcraft.cli.asking import show_waiting
 from flowcraft.cli.asking import told as approval_told
 from flowcraft.cli.console import print_json, stderr, stdout
+from flowcraft.cli.export import told_shortened
 from flowcraft.cli.options import Answers, AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
 from flowcraft.cli.progress import MARKS, LineView, money
 from flowcraft.cli.prompts import show_prompts
@@ -136,6 +137,7 @@ def show_run(
         print_json(
             {
                 **_summary(store, row),
+                "shortened": store.shortened(row.id),
                 "inputs": row.inputs,
                 "outputs": row.outputs,
                 "stages": last,
@@ -173,6 +175,8 @@ def show_run(
             console.print(Text(f"  {item.path}: {item.attempt}", style="" if item.attempt.outcome == "ok" else "yellow"))
     if row.state == "done":
         console.print(Text("\n" + readable(row.outputs)))
+    if shortened := store.shortened(row.id):
+        stderr().print(Text(told_shortened(shortened, run), style="yellow"))
 
 
 def _waits(process: ProcessRow) -> None:

@@ -219,6 +219,10 @@ class RunStore(ApprovalStore, Protocol):
         """Return what a piece of a run asked for; empty where that is not known."""
         ...
 
+    def shortened(self, run: str) -> int:
+        """Return how many pieces of a run keep something that they asked for shortened, for its length."""
+        ...
+
     def kept_output(self, key: str, after: float) -> KeptOutput | None:
         """Return what is kept under ``key`` since a time after ``after``, in seconds since the epoch."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, case, func, literal, select
 
+from flowcraft.engine.pieces.asked import LONGEST_VALUE, SHORTENED
 from flowcraft.engine.ports import AttemptRow, EventRow, Piece, RunRow, RunTotals
 from flowcraft.errors import StoreError
 from flowcraft.storage.database import Database
@@ -112,6 +113,11 @@ def read_pieces(connection: Connection, run: str, *, asked: bool = False) -> lis
     return [Piece(**_PIECE(row, f"{run} {row[0]}")) for row in rows]
 
 
+_SHORTENED = select(func.count()).where(
+    pieces.c.run == bindparam("run"), func.length(pieces.c.asked) > LONGEST_VALUE, pieces.c.asked.contains(SHORTENED)
+)
+
+
 class SqlRuns:
     """The part of RunStore that reads."""
 
@@ -156,6 +162,11 @@ class SqlRuns:
         with self._database.read() as connection:
             found = connection.execute(_ASKED_AT, {"run": run, "path": path}).scalar()
         return found if isinstance(found, str) else ""
+
+    def shortened(self, run: str) -> int:
+        """Return how many pieces of a run keep something that they asked for shortened, for its length."""
+        with self._database.read() as connection:
+            return integer(connection.execute(_SHORTENED, {"run": run}).scalar())
 
     def events(self, run: str, after: int = 0) -> Sequence[EventRow]:
         """Return the kept events of a run behind sequence ``after``."""

@@ -514,3 +514,43 @@ def test_a_run_whose_process_is_gone_runs_its_last_word_when_it_is_cancelled(fol
     assert (ended.code, ended.out) == (0, f"run {run}: cancelled\n"), ended.err
     assert folder.starts() == {"a": 1, "b": 1, "cancelled:<a>": 1}
     assert (again.code, "is cancelled already" in again.err) == (1, True)
+
+
+def test_what_is_kept_shortened_is_told_wherever_it_is_read(folder):
+    """Two prompts that differ in the middle alone: noticed by their digests, and nobody can be shown how."""
+    folder.write(
+        "flow.yaml", 'flowcraft: 1\ninputs: {text: string}\nstages: {a: {prompt: "Say ${{ inputs.text }}"}, b: {prompt: b}}\n'
+    )
+    runs = []
+    for middle in ("tea", "ale"):
+        folder.write("text.txt", f"{'x' * 70_000}{middle}{'y' * 70_000}")
+        ended = folder.flowcraft("run", "flow.yaml", "--model", "offline", "-i", "text=@text.txt", "--json")
+        assert ended.code == 0, ended.err
+        runs.append(ended.json["run"])
+    first, second = runs
+    told = f"of 1 piece what was asked is kept shortened, for its length; which: flowcraft runs show {first} --prompts"
+    part = "kept shortened: prompt (40,007 characters left out)"
+
+    shown = folder.flowcraft("runs", "show", first)
+    data = folder.flowcraft("runs", "show", first, "--json").json
+    prompts = folder.flowcraft("runs", "show", first, "--prompts")
+    pieces = {piece["path"]: piece["left_out"] for piece in folder.flowcraft("runs", "show", first, "--prompts", "--json").json}
+    exported = folder.flowcraft("runs", "export", first, "-o", "one.sqlite")
+    elsewhere = folder.flowcraft("runs", "show", "one.sqlite", "--prompts")
+    diff = folder.flowcraft("runs", "diff", first, second)
+
+    assert told in " ".join(shown.err.split())
+    assert data["shortened"] == 1
+    assert prompts.out.count(part) == elsewhere.out.count(part) == 1
+    assert pieces == {"a": {"prompt": 40_007}, "b": {}}
+    assert "which: flowcraft runs show one.sqlite --prompts" in " ".join(exported.err.split())
+    assert f"a: something that is not kept differs ({part})" in diff.out
+
+
+def test_nothing_is_told_of_a_run_whose_texts_are_kept_whole(folder):
+    folder.write("flow.yaml", 'flowcraft: 1\nstages: {a: {prompt: "Say ... (5 characters left out) ... tea"}}\n')
+    run = folder.flowcraft("run", "flow.yaml", "--model", "offline", "--json").json["run"]
+
+    assert "shortened" not in folder.flowcraft("runs", "show", run).err
+    assert "shortened" not in folder.flowcraft("runs", "show", run, "--prompts").out
+    assert folder.flowcraft("runs", "export", run, "--json").json["shortened"] == 0

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flowcraft.app.comparing.values import Change, asked_differs, changes, diffe
 from flowcraft.app.drawings import box_of, stages_told
 from flowcraft.drawing import Told
 from flowcraft.engine import FINALLY, Piece, RunRow, RunStore
+from flowcraft.engine.pieces.asked import left_out, told_left_out
 from flowcraft.engine.pieces.reuse import SET_BY_HAND
 from flowcraft.events import RunStarted
 
@@ -53,18 +54,23 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedChange:
-    """A piece of work that asks for something else. ``parts`` name in what; ``diff`` is that of all of them."""
+    """A piece of work that asks for something else. ``parts`` name in what; ``diff`` is that of all of them.
+
+    ``left_out`` holds the parts that are kept shortened, with how many characters are left out: ``diff`` does not show these.
+    """
 
     path: str
     parts: tuple[str, ...]
     diff: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.path}: {differ(self.parts)}" if self.parts else f"{self.path}: something that is not kept differs"
+        told = f"{self.path}: {differ(self.parts)}" if self.parts else f"{self.path}: something that is not kept differs"
+        return f"{told} ({told_left_out(self.left_out)})" if self.left_out else told
 
     def data(self) -> dict[str, Any]:
         """Return it as JSON-like data."""
-        return {"path": self.path, "parts": list(self.parts), "diff": self.diff}
+        return {"path": self.path, "parts": list(self.parts), "diff": self.diff, "left_out": dict(self.left_out)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,7 +302,8 @@ def _asked(stage: str, one: _Run, two: _Run) -> Iterator[AskedChange]:
         diffs = [unified(old, new, part, CALLED) for part, (old, new) in parts.items()]
         names = (*parts, "code") if before.code != after.code else tuple(parts)
         if names or (_whole(path) and box_of(path) == stage and two.asked(path)):
-            yield AskedChange(path=path, parts=names, diff="\n".join(diffs))
+            short = {**left_out(one.asked(path)), **left_out(two.asked(path))}
+            yield AskedChange(path=path, parts=names, diff="\n".join(diffs), left_out=short)
 
 
 def _asks(before: Piece, after: Piece) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ LONGEST_TEXT = 100_000
 """Characters of a text that is asked which are kept; in the middle of a longer one stands how many are left out."""
 LONGEST_VALUE = 10_000
 """Characters of any other part: arguments may hold what earlier stages gave, which is kept there already."""
+SHORTENED = "characters left out) ... "
+"""What stands in each text that is kept shortened, behind how many are left out."""
+_GAP = re.compile(r" \.\.\. \((\d+) " + re.escape(SHORTENED))
 _SHOWN = 60
 _BEFORE = 15
 
@@ -22,8 +26,12 @@ def asked_text(asks: Mapping[str, Any]) -> str:
     return TOLERANT.encode({name: _bounded(name, value) for name, value in asks.items() if value not in (None, "", [], {}, ())})
 
 
+def _most(name: str) -> int:
+    return LONGEST_TEXT if name in TEXTS else LONGEST_VALUE
+
+
 def _bounded(name: str, value: Any) -> Any:
-    most = LONGEST_TEXT if name in TEXTS else LONGEST_VALUE
+    most = _most(name)
     if isinstance(value, str):
         return shortened(value, most)
     if not isinstance(value, dict | list | tuple):
@@ -37,7 +45,25 @@ def shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     half = most // 2
-    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
+    return f"{text[:half]} ... ({len(text) - 2 * half} {SHORTENED}{text[-half:]}"
+
+
+def left_out(asks: Mapping[str, Any]) -> dict[str, int]:
+    """Return the parts of what is asked for that are kept shortened, with how many characters are left out of each."""
+    found: dict[str, int] = {}
+    for name, value in asks.items():
+        most = _most(name)
+        # What was not shortened is not longer than what is kept of a longer one.
+        gap = _GAP.match(value, most // 2) if isinstance(value, str) and len(value) > most else None
+        if gap is not None:
+            found[name] = int(gap[1])
+    return found
+
+
+def told_left_out(parts: Mapping[str, int]) -> str:
+    """Say which parts are kept shortened: ``kept shortened: prompt (5,000 characters left out)``; nothing where none is."""
+    told = ", ".join(f"{name} ({count:,} characters left out)" for name, count in parts.items())
+    return f"kept shortened: {told}" if told else ""
 
 
 def difference(before: str, after: str) -> str:
