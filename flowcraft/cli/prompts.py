@@ -10,7 +10,6 @@ from rich.text import Text
 
 from flowcraft.cli.console import print_json, stdout
 from flowcraft.cli.run import readable
-from flowcraft.engine.pieces.asked import left_out, told_left_out
 
 if TYPE_CHECKING:
     from flowcraft.engine.ports import Piece
@@ -20,6 +19,8 @@ _INDENT = "    "
 
 def show_prompts(pieces: Sequence[Piece], as_json: bool) -> None:
     """Print the pieces in the order in which they were finished."""
+    from flowcraft.engine.pieces.asked import told_left_out
+
     told = [_told(piece) for piece in pieces]
     if as_json:
         print_json(told)
@@ -38,6 +39,8 @@ def show_prompts(pieces: Sequence[Piece], as_json: bool) -> None:
 
 
 def _told(piece: Piece) -> dict[str, Any]:
+    from flowcraft.engine.pieces.asked import left_out
+
     asked = json.loads(piece.asked) if piece.asked else None
     return {
         "path": piece.path,
