@@ -196,7 +196,7 @@ async def test_cancel_reaches_who_goes_on_with_the_run_at_this_very_moment(proje
             return take_over(*arguments)
 
         other.engine.take_over = late
-        result = await other.resume(run)
+        result = await asyncio.wait_for(other.resume(run), 30)
         row = await flow.runs._cancelled(flow.engine.find(run), None, None)
 
     assert (going, row.state, result.state) == (["waiting"], "cancelled", "cancelled")

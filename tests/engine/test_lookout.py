@@ -237,6 +237,28 @@ async def test_cancel_that_ended_behind_the_wish_is_carried_out_by_who_attends(p
     assert project.marks() == ["one", "cancelled:one"]
 
 
+async def test_wish_that_is_told_at_each_beat_does_not_end_the_last_word(project):
+    project.steps(
+        (project.path / "steps.py").read_text()
+        + "\nimport asyncio\nasync def slowly(word):\n    await asyncio.sleep(0.2)\n    note(word)\n"
+    )
+    async with project.open() as flow:
+        run = (await project.run(LAST.replace('last: {run: "steps:note"', 'last: {run: "steps:slowly"'), flow)).run
+        flow.engine.want_cancel(run)
+        begun = []
+
+        def watch(event):
+            if isinstance(event, StageStarted) and event.stage.startswith("finally"):
+                begun.append(asyncio.get_running_loop().run_in_executor(None, flow.engine.owner.beat))
+
+        flow.subscribe(watch)
+        result = await flow.resume(run)
+        await asyncio.gather(*begun)
+
+    assert (result.state, len(begun)) == ("cancelled", 1)
+    assert project.marks() == ["one", "cancelled:one"]
+
+
 async def test_wish_to_cancel_stays_where_it_cannot_be_carried_out_here(project, monkeypatch):
     monkeypatch.setenv("SOME_NAME", "some value")
     async with project.open() as flow:
