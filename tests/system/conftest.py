@@ -47,7 +47,7 @@ os.environ.clear()
 os.environ.update(env)
 for target, file in ((1, out), (2, err)):
     os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), target)
-sys.path.insert(0, folder)
+sys.path[:0] = [folder, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
 
 from flowcraft.cli.app import run
 run(arguments)
@@ -187,18 +187,16 @@ class Folder:
                 process.communicate()
 
 
-@pytest.fixture(scope="module")
-def forked() -> Iterator[None]:
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes begin with their modules loaded, and unmeasured: for tests that kill so many that loading takes longest.
 
     A process that is killed writes no coverage.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("COVERAGE")]:
-            patch.delenv(name)
-        multiprocessing.set_forkserver_preload(LOADED)
-        patch.setattr(Folder, "forks", True)
-        yield
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        monkeypatch.delenv(name)
+    multiprocessing.set_forkserver_preload(LOADED)
+    monkeypatch.setattr(Folder, "forks", True)
 
 
 @pytest.fixture

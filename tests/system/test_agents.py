@@ -104,6 +104,7 @@ def asked(server: FaultServer) -> Counter[str]:
     return Counter(json.dumps(request.body["messages"]) for request in server.requests)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("marks", [1, 4, 8, 12, 15, 18, 21])
 def test_killed_crew_repeats_at_most_what_was_in_flight(work, server, marks):
     whole = work.flowcraft("run", "flow.yaml", "-i", "topic=bees", "--json")

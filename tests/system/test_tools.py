@@ -115,6 +115,7 @@ def test_model_is_told_of_a_function_and_of_what_it_returned(work, server):
     assert set(work.starts().values()) == {1}
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("marks", [1, 2, 5, 8, 11, 14, 17, 19, 20])
 def test_killed_among_ten_calls_repeats_at_most_the_one_in_flight(work, server, marks):
     process = work.start("run", "flow.yaml", "--json")
@@ -140,6 +141,7 @@ def test_killed_among_ten_calls_repeats_at_most_the_one_in_flight(work, server, 
     assert sum(questions.values()) - len(answered) <= 1
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("ends", [1, 5, 9])
 def test_killed_among_calls_of_one_turn_repeats_only_those_that_were_not_saved(work, server, ends):
     server.script("one", all_at_once)
