@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowcraft.engine.forecasts.forecast import ELEMENTS, OUTPUT, SECONDS, WORK, Ask, Forecast, StageForecast, forecast
+from flowcraft.engine.forecasts.estimates import ELEMENTS, OUTPUT, SECONDS, WORK
+from flowcraft.engine.forecasts.figures import Ask, Forecast, StageForecast
+from flowcraft.engine.forecasts.forecast import forecast
 from flowcraft.engine.forecasts.past import History, Past, PastCall, PastPiece, history
 from flowcraft.engine.forecasts.ranges import ONCE, Range, observed
 from flowcraft.plugin.capabilities import ModelInfo, Price
