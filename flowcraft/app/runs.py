@@ -102,9 +102,7 @@ class Runs:
         on_start: Callable[[str], None] | None,
     ) -> RunResult:
         """Store a new run and carry it out."""
-        runner = await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))
-        if runner is not None:
-            threading.Thread(target=_prepared, args=(runner,), name="flowcraft agents", daemon=True).start()
+        await self._make_ready(workflow, manager)
         start = await self.engine.begin(lambda given_up: self.engine.create(new))
         if on_start is not None:
             on_start(new.id)
@@ -191,7 +189,7 @@ class Runs:
         await asyncio.to_thread(source, self.engine.store, row)
         raised = await asyncio.to_thread(raised_budget, budget or {}, workflow, row, self.engine.store)
         manager = self.manager_of(row.snapshot["settings"])
-        await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))  # before anything begins
+        await self._make_ready(workflow, manager)
         lost = await asyncio.to_thread(self._told_of_lost, row, attended)
         start = await self._taken_over(row, on_wait)
         async with self._begun(start):
@@ -328,6 +326,12 @@ class Runs:
         manager = self.manager.with_settings(settings)
         self.managers.append(manager)
         return manager
+
+    async def _make_ready(self, workflow: Workflow, manager: LLMManager) -> None:
+        """Let who carries a workflow's agents out load what it takes, beside the first stages. Raises PluginError."""
+        runner = await self.engine.threads.run(lambda: self.workflows.runner_of(workflow, manager.settings))
+        if runner is not None:
+            threading.Thread(target=_prepared, args=(runner,), name="flowcraft agents", daemon=True).start()
 
     def _runner(self, workflow: Workflow, manager: LLMManager, cancels: bool) -> AgentRunner | None:
         """Return who carries agents out; a run that is ended goes without where there is nobody any more."""

@@ -44,7 +44,10 @@ class StageAgent(Agent):  # type: ignore[misc, unused-ignore]  # the library has
         """Return what work is handed out with."""
         given = super().get_delegation_tools(agents)
         kinds = {DelegateWorkTool: _Delegate, AskQuestionTool: _Ask}
-        return [kinds[type(tool)](agents=tool.agents, description=plain(tool.description)) for tool in given]
+        return [
+            kinds[type(tool)](agents=tool.agents, description=plain(tool.description)) if type(tool) in kinds else tool
+            for tool in given
+        ]
 
     def _execute_without_timeout(self, task_prompt: str, task: Any) -> Any:
         result = super()._execute_without_timeout(masked(task_prompt), task)

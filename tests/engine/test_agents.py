@@ -342,3 +342,33 @@ def wait(there: bool):
 
     assert result.outputs == {"second": "Done"}, result.error
     assert sign.exists() is loaded
+
+
+async def test_runner_is_made_ready_where_a_run_goes_on_as_well(troupe):
+    runner, sign = Path(sys.path[0]) / "flowcraft_chorus.py", troupe.project.path / "loaded"
+    runner.write_text(runner.read_text().replace('"""Nothing takes long."""', f"open({str(sign)!r}, 'a').write('x')"))
+    troupe.project.steps(f"""
+import pathlib, time
+def wait():
+    sign, until = pathlib.Path({str(sign)!r}), time.monotonic() + 60
+    while not (sign.exists() and sign.read_text() == "x") and time.monotonic() < until:
+        time.sleep(0.001)
+    if not pathlib.Path(__file__).with_name("go").exists():
+        sign.unlink()
+        raise OSError("not yet")
+    return sign.read_text()
+""")
+    workflow = """
+    agents: {a: {role: x, goal: x}}
+    stages:
+      first: {run: "steps:wait"}
+      second: {needs: [first], agent: a, prompt: x}
+    outputs: {first: "${{ first }}", second: "${{ second }}"}
+    """
+    failed = await troupe.run(workflow)
+    troupe.project.write("go", "")
+
+    async with troupe.open("Done") as flow:
+        result = await flow.resume(failed.run)
+
+    assert (failed.state, result.outputs) == ("failed", {"first": "x", "second": "Done"}), result.error
