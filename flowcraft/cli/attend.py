@@ -40,12 +40,11 @@ def attend(
 
     async def carry() -> None:
         end_on_sigterm()
+        told = f"attending to the runs of {flow.settings.storage}; Ctrl-C ends this, runs can go on later"
+        stderr().print(Text(told, style="dim"))
         async with flow:
             await flow.attend(on_result=ended)
 
-    stderr().print(
-        Text(f"attending to the runs of {flow.settings.storage}; Ctrl-C ends this, runs can go on later", style="dim")
-    )
     try:
         with redirect_stdout(sys.stderr):
             asyncio.run(carry())

@@ -227,14 +227,12 @@ def test_a_killed_crew_goes_on_where_it_was(crew: Crew, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 6])
-def test_a_crew_whose_run_was_taken_over_asks_nothing_more(crew: Crew, moment: int) -> None:
+def test_a_crew_whose_run_was_taken_over_asks_nothing_more(crew: Crew, stop: Any, moment: int) -> None:
     process = crew.start("run", "flow.yaml")
     until = time.monotonic() + 120
     while crew.happened < moment and time.monotonic() < until:
         time.sleep(0.001)
-    os.kill(process, signal.SIGSTOP)
-    while Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.001)
+    stop(process, crew.path / "flowcraft.db")
     (run,) = crew.rows("SELECT id FROM runs")[0]
     questions, notes = crew.saved()
     done = {*distinct(crew.asked)[:questions], *distinct(crew.noted)[:notes]}

@@ -49,6 +49,7 @@ def test_runs_of_killed_processes_reach_their_end_while_two_attend_that_are_kill
     first, second = (twelve.start("attend", "--json") for _ in range(2))
     twelve.wait_for(lambda: set(rows(twelve).values()) == {"done"})
     for attending in (first, second):
+        assert "attending" in attending.stderr.readline()
         attending.send_signal(signal.SIGTERM)
     assert [twelve.finish(attending).code for attending in (first, second)] == [130, 130]
     for run in twelve.runs():
@@ -110,13 +111,13 @@ def test_cancel_that_is_killed_is_never_forgotten(folder, steps, moment):
     assert 1 <= starts["second"] <= 2
 
 
-def test_cancel_of_a_live_run_whose_process_is_killed_then_is_carried_out_by_who_attends(folder, steps):
+def test_cancel_of_a_live_run_whose_process_is_killed_then_is_carried_out_by_who_attends(folder, steps, stop):
     folder.write("steps.py", steps)
     folder.write("flow.yaml", LAST)
     runner = folder.start("run", "flow.yaml")
     folder.wait_for(lambda: folder.starts()["b"] == 1, runner)
     (run,) = folder.runs()
-    runner.send_signal(signal.SIGSTOP)  # so that it does not hear of it
+    stop(runner.pid, folder.database)  # so that it does not hear of it
     cancelling = folder.start("runs", "cancel", run)
 
     def wished():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -70,12 +69,11 @@ def test_run_of_a_live_process_is_not_taken(slow):
     assert max(slow.starts().values()) == 1
 
 
-def test_stopped_process_does_nothing_more_than_finish_what_was_in_flight(slow):
+def test_stopped_process_does_nothing_more_than_finish_what_was_in_flight(slow, stop):
     first = slow.start("run", "slow.yaml", "-i", "count=60", "--json")
     slow.wait_for(lambda: len(slow.lines()) > 6, first)
     (run,) = slow.runs()
-    first.send_signal(signal.SIGSTOP)
-    slow.wait_for(lambda: Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    stop(first.pid, slow.database)
     begun = pids(slow).count(first.pid)
 
     second = slow.flowcraft("runs", "resume", run, "--json")
