@@ -8,6 +8,7 @@ PACKAGES := -e . -e plugins/flowcraft-anthropic -e plugins/flowcraft-openai
 SOURCES := flowcraft plugins tests benchmarks scripts workflows
 PROJECTS := pyproject.toml plugins/flowcraft-anthropic/pyproject.toml plugins/flowcraft-openai/pyproject.toml
 WORKERS ?= auto
+PAGES ?= --cov-report=html --cov-report=xml
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 # The first interpreter that has the right version and can make a virtual environment.
@@ -30,7 +31,7 @@ demo: $(VENV)/.demo ## Digest this project's own documents: the first thing to t
 
 test: ## Everything that must hold before a change is merged
 	@$(MAKE) --jobs 4 checks $(CREWAI)/.crewai
-	@$(MAKE) coverage test-crewai
+	@$(MAKE) coverage test-crewai PAGES=
 
 checks: lint types floors check-generated docs
 
@@ -58,7 +59,7 @@ test-crewai: $(CREWAI)/.crewai ## Run the tests of CrewAI's agents, in an enviro
 	$(CREWAI)/bin/pytest tests/crewai $(PARALLEL)
 
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html --cov-report=xml
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term $(PAGES)
 
 bench: $(BENCH)/.bench ## Measure speed, side by side with others
 	$(BENCH)/bin/python -m benchmarks

@@ -748,6 +748,7 @@ async def left_out(stage: Any, tasks: range, loser: str) -> list[bool]:
     return called
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("loser", "after"), [("a", 0.5), ("b", 0.5), ("a", None), ("b", None)])
 async def test_a_contestant_that_cannot_win_is_spared_and_comes_back(contest: Any, loser: str, after: float | None) -> None:
     """``after``: how often the loser wins once the balance has changed; None: as often as it lost before."""

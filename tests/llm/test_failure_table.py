@@ -293,6 +293,7 @@ async def play(case: Case, staged: Any, acts: Any, info_of: Any) -> None:
         sys.set_asyncgen_hooks(firstiter=first, finalizer=last)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_whatever_models_do(case: Case, staged: Any, acts: Any, info_of: Any) -> None:

@@ -200,8 +200,10 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Folder]:
     made = Folder(tmp_path)
+    if request.node.get_closest_marker("no_cover"):
+        made.env = {name: value for name, value in made.env.items() if not name.startswith("COVERAGE")}
     yield made
     made.end()
 

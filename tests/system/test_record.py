@@ -16,7 +16,7 @@ import pytest
 from flowcraft.plugin import ToolCall
 from flowcraft.testing import Fault, FaultServer, Reply, replay
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.no_cover]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml") if path.stem != "crew")  # needs a library
