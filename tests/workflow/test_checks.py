@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,7 +238,7 @@ def offering(stage: Any, default: Any) -> Casting | None:
 
 
 def test_models_that_an_enumeration_offers_are_checked_word_by_word(folder) -> None:
-    facts = Facts(cast=offering, tiers=frozenset({"small", "large"}), knows_model=lambda name: False)
+    facts = Facts(cast=offering, tiers=frozenset({"small", "large"}), knows_model=lambda name: False, starting=False)
     problems = found(folder, OFFERED, facts)
 
     assert [(problem.line, problem.message, problem.warning) for problem in problems] == [
@@ -246,12 +247,13 @@ def test_models_that_an_enumeration_offers_are_checked_word_by_word(folder) -> N
     ]
 
 
-def test_models_that_an_enumeration_offers_are_not_looked_at_where_one_stands_in_for_all(folder) -> None:
-    assert told(folder, OFFERED, casting(SEEING)) == []
+def test_models_that_an_enumeration_offers_are_not_looked_at_where_one_is_certain(folder) -> None:
+    assert told(folder, OFFERED, replace(casting(SEEING), starting=False)) == [], "it stands in for all"
+    assert told(folder, OFFERED, Facts(cast=offering, knows_model=lambda name: False)) == [], "a run has its input"
 
 
 def test_only_the_input_that_names_the_model_is_looked_at(folder) -> None:
-    facts = Facts(cast=offering, knows_model=lambda name: name not in {"kind", "cold"})
+    facts = Facts(cast=offering, knows_model=lambda name: name not in {"kind", "cold"}, starting=False)
     assert [message for message, _ in told(folder, OFFERED, facts)] == [
         "with 'small' of the input 'model': local:blind cannot do what stage 'a' needs: tools"
     ]

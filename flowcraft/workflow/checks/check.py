@@ -187,7 +187,8 @@ class _Check:
             if any(not problem.warning for problem in unknown):
                 return
         if isinstance(stage.model, Template):
-            yield from self._offered(stage, stage.model)  # which of them it is, is known when the run starts
+            if not self.facts.starting:  # of a run it is known which of them it is
+                yield from self._offered(stage, stage.model)
             return
         if isinstance(stage.body, Prompt) and (stage.strategy is not None or stage.judge is not None):
             for doubt in self.facts.doubts(stage, self.workflow.default_model):
