@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowcraft.errors import ProviderUnavailable, WorkflowError
+from flowcraft.plugin import ChatResponse, ToolCall
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +50,14 @@ async def test_output_type_makes_a_value_of_the_answer(project, output, answer, 
 
     assert result.error == ""
     assert result.outputs == {"ask": value}
+
+
+async def test_call_of_a_tool_where_there_are_none_is_no_answer(project):
+    call = ChatResponse(parts=(ToolCall(id="1", name="look", arguments="{}"),), finish_reason="tool_calls")
+    result = await project.ask("stages: {ask: {prompt: Look it up}}", call)
+
+    assert (result.state, result.outputs) == ("failed", None)
+    assert "the model calls 'look' in place of an answer, and has no tools" in result.error
 
 
 async def test_answer_that_never_fits_fails_the_stage_field_by_field(project):

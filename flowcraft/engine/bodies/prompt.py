@@ -10,6 +10,7 @@ from flowcraft.engine.bodies.attachments import Attached, load
 from flowcraft.engine.bodies.crews import AgentAsk, carry_out_crew, one_task
 from flowcraft.engine.context import Context
 from flowcraft.engine.tooling import ask_with_tools
+from flowcraft.errors import StageFailed
 from flowcraft.plugin.chat import ChatRequest, ReasoningSpec
 from flowcraft.plugin.messages import Message, Part, Text
 from flowcraft.plugin.stages import StageBody
@@ -77,6 +78,8 @@ class PromptBody(StageBody):
         else:
             response = await context.llm().chat(request)
         context.answered(response)
+        if wants_text and response.tool_calls and not response.text:
+            raise StageFailed(f"the model calls {response.tool_calls[0].name!r} in place of an answer, and has no tools")
         return response.text if wants_text else response.parsed
 
 
