@@ -175,6 +175,7 @@ def test_answer_that_comes_while_the_owner_does_other_work_is_taken_by_the_owner
     assert folder.starts()["behind"] == 1
 
 
+@pytest.mark.no_cover
 def test_answer_and_end_of_the_segment_at_once_lose_nothing_and_repeat_nothing(folder, steps):
     """The answer is given at moments around the one in which the owner leaves the run waiting."""
     folder.write("steps.py", steps)
@@ -379,6 +380,7 @@ WAITING = textwrap.dedent("""
 """)
 
 
+@pytest.mark.no_cover
 def test_a_hundred_waiting_runs_cost_no_coroutine_no_thread_and_no_measurable_cpu(gate, new_folder, steps):
     """Compared with a process that has carried one run out and holds none that waits."""
     idle = new_folder("idle")

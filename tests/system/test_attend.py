@@ -32,6 +32,7 @@ def ended(process, count):
     return {told["run"]: told for told in (json.loads(process.stdout.readline()) for _ in range(count))}
 
 
+@pytest.mark.no_cover
 def test_runs_of_killed_processes_reach_their_end_while_two_attend_that_are_killed_too(twelve, unbroken):
     """What was saved never starts again; what was under way starts once more for each kill."""
     chance = random.Random(5)
@@ -83,6 +84,7 @@ def test_who_attends_takes_a_killed_run_and_leaves_a_live_one(twelve):
     assert twelve.starts()["slow"] == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("moment", range(6))
 def test_cancel_that_is_killed_is_never_forgotten(folder, steps, moment):
     folder.write("steps.py", steps)

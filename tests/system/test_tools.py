@@ -15,7 +15,7 @@ import pytest
 from flowcraft.plugin import ToolCall
 from flowcraft.testing import FaultServer, Reply
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.no_cover]
 
 KEY = "sk-test-0123456789"
 WORKFLOW = """\
