@@ -24,7 +24,7 @@ _IMPORTING = threading.RLock()
 def beside(folder: Path, module: str) -> Path | None:
     """Return the file of ``module`` in ``folder``, if it is there."""
     base = folder.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
         if candidate.is_file():
             return candidate
     return None
@@ -34,9 +34,10 @@ def _prefix(folder: Path) -> str:
     return f"_flowcraft_{hashlib.sha256(str(folder).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}."
 
 
-def _is_below(module: Any, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).is_relative_to(folder)
+def _is_of(folder: Path, name: str) -> bool:
+    """Say whether the module that bears ``name`` now is the one directly in ``folder``, not one of a folder below it."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return isinstance(file, str) and Path(file) == beside(folder, name)
 
 
 def import_module(folder: Path, module: str) -> Any:
@@ -71,11 +72,9 @@ def _import_beside(folder: Path, module: str) -> Any:
 def _hide(folder: Path) -> dict[str, Any]:
     """Take modules off the list that bear the name of one beside the workflow, but came from elsewhere."""
     names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    names -= sys.stdlib_module_names
+    foreign_tops = {name for name in names - sys.stdlib_module_names if not _is_of(folder, name)}
     # Other threads import meanwhile: the list is looked through as it was at one moment.
-    foreign = [
-        name for name, module in list(sys.modules.items()) if name.partition(".")[0] in names and not _is_below(module, folder)
-    ]
+    foreign = [name for name in list(sys.modules) if name.partition(".")[0] in foreign_tops]
     hidden = {name: sys.modules.pop(name, None) for name in foreign}
     return {name: module for name, module in hidden.items() if module is not None}
 

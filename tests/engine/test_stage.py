@@ -281,19 +281,21 @@ async def test_failed_function_leaves_its_traceback_in_the_log(project):
     assert "Traceback" not in result.error
 
 
-async def test_two_folders_may_both_have_steps(project):
+@pytest.mark.parametrize("first", ["here", "part"])
+async def test_two_folders_may_both_have_steps(project, first):
     project.write("other/steps.py", "import shared\n\ndef where():\n    return shared.NAME\n")
     project.write("other/shared.py", "NAME = 'other'\n")
     project.write("shared.py", "NAME = 'here'\n")
     project.steps("import shared\n\ndef where():\n    return shared.NAME\n")
     project.write("other/part.yaml", 'flowcraft: 1\nstages:\n  there: {run: "steps:where"}\n')
+    after = {"here": ("", "needs: [here], "), "part": ("needs: [part], ", "")}[first]
 
-    result = await project.run("""
+    result = await project.run(f"""
         stages:
-          here: {run: "steps:where"}
-          part: {uses: ./other/part.yaml}
-          again: {needs: [part], run: "steps:where"}
-        outputs: {here: "${{ here }}", part: "${{ part.there }}", again: "${{ again }}"}
+          here: {{{after[0]}run: "steps:where"}}
+          part: {{{after[1]}uses: ./other/part.yaml}}
+          again: {{needs: [here, part], run: "steps:where"}}
+        outputs: {{here: "${{{{ here }}}}", part: "${{{{ part.there }}}}", again: "${{{{ again }}}}"}}
     """)
 
     assert result.outputs == {"here": "here", "part": "other", "again": "here"}
