@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowcraft.testing.contract import ProviderContract
+    from flowcraft.testing.pooling import PooledContract
     from flowcraft.testing.provider import Chunks, FakeProvider, Hang
     from flowcraft.testing.recordings import replay
     from flowcraft.testing.script import Fault, Reply
     from flowcraft.testing.server import FaultServer
 
-__all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "ProviderContract", "Reply", "replay"]
+__all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "PooledContract", "ProviderContract", "Reply", "replay"]
 
 
 def __getattr__(name: str) -> Any:
-    # Resolved on first use: the contract needs pytest, everything else must not.
+    # Resolved on first use: the contracts need pytest, everything else must not.
     homes = {
         "Chunks": "provider",
         "FakeProvider": "provider",
         "Fault": "script",
         "FaultServer": "server",
         "Hang": "provider",
+        "PooledContract": "pooling",
         "ProviderContract": "contract",
         "Reply": "script",
         "replay": "recordings",
