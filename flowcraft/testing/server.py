@@ -63,8 +63,8 @@ class FaultServer:
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name="fault-server", daemon=True)
         self._thread.start()
-        if not ready.wait(10):
-            raise RuntimeError("the test server did not start within 10 s")
+        if not ready.wait(60):
+            raise RuntimeError("the test server did not start within 60 s")
         return self
 
     def stop(self) -> None:
@@ -149,13 +149,13 @@ class FaultServer:
         """How many connections were ever made."""
         return self._accepted
 
-    def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Block until ``condition`` holds, which is asked whenever something happens. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
                 raise TimeoutError(f"the test server did not come to what was waited for within {timeout:g} s")
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Wait like ``wait_until`` without blocking the loop."""
         await asyncio.to_thread(self.wait_until, condition, timeout)
 

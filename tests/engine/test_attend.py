@@ -92,7 +92,7 @@ async def test_attend_goes_on_with_what_is_answered_here_and_elsewhere(project):
         attending = asyncio.ensure_future(flow.attend(every=0.02, on_result=take))
         await flow.approve(runs[0], choice="approve")
         await elsewhere.approve(runs[1], choice="approve")
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(ended.wait(), 60)
         attending.cancel()
         await asyncio.gather(attending, return_exceptions=True)
         left = [one.run for one in flow.approvals()]
@@ -109,7 +109,7 @@ async def test_attend_lets_deadlines_pass_that_were_set_before_a_restart(project
     async with project.open() as flow:
         flow.engine.desk = replace(flow.engine.desk, now=lambda: time.time() + 3601)
         attending = asyncio.ensure_future(flow.attend(every=60, on_result=lambda result: (results.append(result), ended.set())))
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(ended.wait(), 60)
         attending.cancel()
         await asyncio.gather(attending, return_exceptions=True)
 
@@ -128,7 +128,7 @@ async def test_attend_survives_a_run_that_cannot_go_on_here(project, monkeypatch
         attending = asyncio.ensure_future(flow.attend(every=0.02, on_result=lambda result: ended.set()))
         await flow.approve(lost, choice="approve")
         await flow.approve(good, choice="approve")
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(ended.wait(), 60)
         attending.cancel()
         await asyncio.gather(attending, return_exceptions=True)
         state = flow.engine.find(lost).state
@@ -196,7 +196,7 @@ async def test_cancel_reaches_who_goes_on_with_the_run_at_this_very_moment(proje
             return take_over(*arguments)
 
         other.engine.take_over = late
-        result = await asyncio.wait_for(other.resume(run), 30)
+        result = await asyncio.wait_for(other.resume(run), 60)
         row = await flow.runs._cancelled(flow.engine.find(run), None, None)
 
     assert (going, row.state, result.state) == (["waiting"], "cancelled", "cancelled")

@@ -102,7 +102,7 @@ async def attended(project, *flows, ends=1):
             ended.set()
 
     tasks = [asyncio.ensure_future(flow.attend(every=0.02, on_result=take)) for flow in flows]
-    await asyncio.wait_for(ended.wait(), 30)
+    await asyncio.wait_for(ended.wait(), 60)
     await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
@@ -139,7 +139,7 @@ async def test_run_that_loses_every_process_is_left_to_people(project):
         told = asyncio.Event()
         flow.subscribe(lambda event: told.set() if isinstance(event, Said) and "left to people" in event.message else None)
         task = asyncio.ensure_future(flow.attend(every=0.02))
-        await asyncio.wait_for(told.wait(), 30)
+        await asyncio.wait_for(told.wait(), 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         state = flow.engine.find(run).state
@@ -162,7 +162,7 @@ async def test_run_that_is_interrupted_with_who_attends_goes_on_with_who_attends
         begun = asyncio.Event()
         flow.subscribe(lambda event: begun.set() if isinstance(event, StageStarted) else None)
         task = asyncio.ensure_future(flow.attend(every=0.02))
-        await asyncio.wait_for(begun.wait(), 30)
+        await asyncio.wait_for(begun.wait(), 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         state = flow.engine.find(run).state
@@ -179,7 +179,7 @@ async def left_by_held(project):
         begun = asyncio.Event()
         flow.subscribe(lambda event: begun.set() if isinstance(event, StageStarted) else None)
         task = asyncio.ensure_future(project.run('stages: {one: {run: "steps:held"}}', flow))
-        await asyncio.wait_for(begun.wait(), 30)
+        await asyncio.wait_for(begun.wait(), 60)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         (row,) = flow.engine.store.list()

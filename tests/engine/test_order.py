@@ -37,7 +37,7 @@ async def test_stages_that_nothing_orders_run_at_the_same_time(project):
         import asyncio
         MET = asyncio.Event()
         async def wait():
-            await asyncio.wait_for(MET.wait(), 30)
+            await asyncio.wait_for(MET.wait(), 60)
         async def meet():
             MET.set()
     """)
@@ -74,7 +74,7 @@ async def test_after_a_failure_nothing_new_starts_and_what_runs_is_kept(project)
         import asyncio
         FAILED = asyncio.Event()
         async def slow():
-            await asyncio.wait_for(FAILED.wait(), 30)
+            await asyncio.wait_for(FAILED.wait(), 60)
             return "kept"
         async def fail():
             FAILED.set()

@@ -212,13 +212,13 @@ async def test_who_is_cancelled_while_he_reserves_gives_everything_back(staged: 
     class Slow(MemorySpending):
         def reserve(self, lines: Sequence[SpendingLine]) -> Spending | None:
             entered.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().reserve(lines)
 
     stores = Stores(spending=Slow())
     stage = staged({"a": [ANSWER]}, stores=stores, budget=BudgetRules(calls_per_day=1))
     task = asyncio.create_task(stage.chain.chat(asked()))
-    await asyncio.to_thread(entered.wait, 10)
+    await asyncio.to_thread(entered.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

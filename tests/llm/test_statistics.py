@@ -125,7 +125,7 @@ def test_what_was_recorded_is_known_at_once_and_saved_by_the_thread() -> None:
     statistics = Statistics(store := Memory())
     statistics.record(call(1, seconds=7))
     assert statistics.median("p", "m") == 7
-    assert store.added.wait(10)
+    assert store.added.wait(60)
     assert [record.id for record in store.rows] == ["1"]
     statistics.close()
 
@@ -134,7 +134,7 @@ def test_a_full_batch_is_saved_without_waiting() -> None:
     statistics = Statistics(store := Memory())
     for number in range(BATCH):
         statistics.record(call(number))
-    assert store.added.wait(10)
+    assert store.added.wait(60)
     statistics.close()
     assert len(store.rows) == BATCH
 

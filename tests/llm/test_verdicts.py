@@ -66,7 +66,7 @@ async def test_a_verdict_counts_at_once_and_is_saved_by_the_thread() -> None:
     statistics = Statistics(verdicts=store)
     statistics.judged(verdict("1"))
     assert statistics.ratings.wins("p:a") == 1
-    assert store.added.wait(10)
+    assert store.added.wait(60)
     assert store.rows == [verdict("1")]
     statistics.close()
 
@@ -108,7 +108,7 @@ def test_two_threads_that_read_at_once_count_a_verdict_once() -> None:
     class Slow(Memory):
         def latest(self, most: int, after: int = 0) -> tuple[int, Iterable[VerdictRecord]]:
             found = super().latest(most, after)
-            both.wait(10)
+            both.wait(60)
             return found
 
     store = Slow()

@@ -129,7 +129,7 @@ def test_a_bridge_is_stopped_from_within_its_own_loop_and_from_whoever_holds_its
         else:
             with bridge._lock:
                 bridge.stop(ended.set)
-        thread.join(10)
+        thread.join(60)
         assert ended.is_set()
         assert not thread.is_alive()
 

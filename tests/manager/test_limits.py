@@ -54,7 +54,7 @@ def test_answers_of_another_server_are_not_given(managed: Any) -> None:
 @pytest.mark.parametrize("name", ["one", "echo:one", "quick", "echo"])
 def test_a_limit_may_name_a_model_in_any_way(managed: Any, name: str) -> None:
     limits = f"limits: {{'{name}': {{requests_per_minute: 1}}}}"
-    text = ECHO + f"llm: {{default_model: quick, aliases: {{quick: 'echo:one'}}, timeout: 1, deadline: 2, {limits}}}"
+    text = ECHO + f"llm: {{default_model: quick, aliases: {{quick: 'echo:one'}}, timeout: 30, deadline: 30, {limits}}}"
 
     async def main() -> None:
         async with managed(text) as models:
@@ -104,7 +104,7 @@ def test_a_limit_of_a_name_that_nobody_has_is_warned_about() -> None:
     ],
 )
 def test_a_busy_database_keeps_nobody_past_the_deadline(managed: Any, tmp_path: Path, llm: str, told: str) -> None:
-    text = ECHO + f"llm: {{default_model: 'echo:one', timeout: 300ms, deadline: 600ms, {llm}}}"
+    text = ECHO + f"llm: {{default_model: 'echo:one', timeout: 4s, deadline: 4s, {llm}}}"
 
     async def main() -> None:
         async with managed(text) as models:

@@ -63,7 +63,7 @@ def url() -> Iterator[str]:
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def managed(url: str, folder: Path) -> LLMManager:

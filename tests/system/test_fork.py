@@ -25,7 +25,9 @@ outputs: {joined: "${{ joined }}", items: "${{ items }}"}
 """
 STARTS = 12 + 1
 """What starts in the fork: the elements, whose values are edited, and what joins them."""
-MOMENTS = sorted(random.Random(7).sample(range(1, 2 * 12), 8))
+MARKS = 2 * 12 + 1
+"""So many marks do they leave."""
+MOMENTS = sorted(random.Random(7).sample(range(1, MARKS - 1), 8))
 
 
 @pytest.fixture
@@ -65,7 +67,8 @@ def test_fork_of_an_edited_file_says_what_it_took_over(forked):
 def test_fork_killed_at_a_moment_goes_on_and_repeats_nothing_saved(forked, marks):
     folder, run, before = forked
     written = len(folder.lines())
-    process = folder.start("runs", "fork", run, "--file", "edited.yaml", "--json")
+    held = {"HELD_AT": str(written + MARKS)}
+    process = folder.start("runs", "fork", run, "--file", "edited.yaml", "--json", **held)
     folder.wait_for(lambda: len(folder.lines()) - written >= marks or process.poll() is not None)
     assert process.poll() is None, "the process had ended before the moment came"
     folder.kill(process)

@@ -6,8 +6,11 @@ import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
+MARKS = 58
+"""So many marks do functions leave."""
+
 MOMENTS = sorted({*range(1, 55, 2), 4, 20, 40})
-"""After so many of the 58 marks that functions leave the process is killed: 30 moments from the first to nearly the last."""
+"""After so many of the marks the process is killed: 30 moments from the first to nearly the last."""
 
 
 def kill_after(folder, process, marks):
@@ -27,7 +30,7 @@ def resume(folder, run):
 
 @pytest.mark.parametrize("marks", MOMENTS)
 def test_run_killed_at_a_moment_ends_the_same_and_repeats_nothing_saved(twelve, unbroken, marks):
-    process = twelve.start("run", "twelve.yaml", "--json")
+    process = twelve.start("run", "twelve.yaml", "--json", HELD_AT=str(MARKS))
     assert kill_after(twelve, process, marks), "the process had ended before the moment came"
     (run,) = twelve.runs()
     saved, before = twelve.saved(run), twelve.starts()
@@ -45,14 +48,14 @@ def test_run_killed_at_a_moment_ends_the_same_and_repeats_nothing_saved(twelve, 
 
 
 def test_run_killed_again_and_again_ends_the_same(twelve, unbroken):
-    process = twelve.start("run", "twelve.yaml", "--json")
     kills = 0
     marks = 5
+    process = twelve.start("run", "twelve.yaml", "--json", HELD_AT=str(marks + 4))
     while kill_after(twelve, process, marks) and kills < 50:
         kills += 1
         (run,) = twelve.runs()
         marks = len(twelve.lines()) + 14
-        process = twelve.start("runs", "resume", run, "--json")
+        process = twelve.start("runs", "resume", run, "--json", HELD_AT=str(marks + 4))
     (run,) = twelve.runs()
 
     ended = twelve.flowcraft("runs", "show", run, "--json")

@@ -71,7 +71,7 @@ def test_the_loops_went_round_as_often_as_they_say(whole):
 
 @pytest.mark.parametrize("marks", MOMENTS)
 def test_loop_killed_at_a_moment_ends_the_same_and_repeats_nothing_saved(loops, whole, marks):
-    process = loops.start("run", "loops.yaml", "--json")
+    process = loops.start("run", "loops.yaml", "--json", HELD_AT=str(MARKS))
     loops.wait_for(lambda: len(loops.lines()) >= marks or process.poll() is not None)
     assert process.poll() is None, "the process had ended before the moment came"
     loops.kill(process)

@@ -28,7 +28,7 @@ def server() -> Iterator[FaultServer]:
 
 def connect(server: FaultServer) -> socket.socket:
     host, _, port = server.root.removeprefix("http://").partition(":")
-    client = socket.create_connection((host, int(port)), timeout=10)
+    client = socket.create_connection((host, int(port)), timeout=60)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
