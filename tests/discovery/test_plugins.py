@@ -32,7 +32,7 @@ def test_discovery_reads_metadata_and_imports_nothing(install: Install) -> None:
 def test_a_provider_is_imported_when_it_is_asked_for_and_alone(install: Install) -> None:
     install("first-plugin", providers=["first"])
     install("second-plugin", providers=["second"])
-    plugins = discover(environ={})
+    plugins = discover(environ={}, slow=60)
     assert plugins.provider_class("first").name == "first"
     assert states(plugins)["first"] == "ready"
     assert states(plugins)["second"] == "not imported"
@@ -162,7 +162,7 @@ def test_who_may_be_imported_is_decided_before_anything_is(
 ) -> None:
     install("one-plugin", providers=["one"])
     install("two-plugin", providers=["two"])
-    plugins = discover(allow=allow, deny=deny, environ={"FLOWCRAFT_PLUGINS": variable})
+    plugins = discover(allow=allow, deny=deny, environ={"FLOWCRAFT_PLUGINS": variable}, slow=60)
     plugins.load_all()
     assert {name: states(plugins)[name] == "ready" for name in expected} == expected
     assert ("one_plugin" in sys.modules) is expected["one"]

@@ -97,7 +97,7 @@ def test_plugins_sinks_see_every_event_and_one_that_fails_hurts_nobody(plugged):
 def test_broken_plugins_are_listed_with_the_reason(plugged):
     states = {item["name"]: item for item in plugged.flowcraft("plugins", "--json").json}
 
-    assert states["shouting"]["state"] == "ready"
+    assert states["shouting"]["state"] in ("ready", "slow")  # which is more than a second: a full machine takes it
     assert {name: states[name]["state"] for name in BROKEN} == {
         "raises-at-import": "broken",
         "exits-at-import": "broken",
