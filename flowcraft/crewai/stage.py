@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from flowcraft.crewai.asking import Facts, Heard
 from flowcraft.crewai.failures import refusal_of, refused
-from flowcraft.crewai.translate import unmasked
+from flowcraft.crewai.translate import as_text, unmasked
 from flowcraft.crewai.work import Work, on_thread
 from flowcraft.errors import LLMError, RunDiverged, StageFailed
 from flowcraft.llm import Chain
 from flowcraft.llm.tool_calls import carry_out
 from flowcraft.llm.tool_loop import Gate
-from flowcraft.plugin import ChatRequest, ChatResponse, StageContext, Tool, ToolCall, ToolResult, ToolSpec
+from flowcraft.plugin import ChatRequest, ChatResponse, Message, StageContext, Tool, ToolCall, ToolResult, ToolSpec
 from flowcraft.plugin.llm import LLM
 from flowcraft.plugin.wire import content_hash, from_json, to_json
 
@@ -47,6 +47,7 @@ class Caller:
         self._gate, self.tools = gate
         self._tells = tells
         self._facts = Facts()
+        self._heard: tuple[Message, ...] = ()
         self._calls = 0
         self._uses = 0
 
@@ -80,11 +81,7 @@ class Caller:
         self._uses = 0
         part, asked = f"{self.key}/call[{self._calls}]", self._as_written(request)
         # As in a prompt: a tool that was mended is the same tool.
-        what = {
-            "agent": self.key,
-            "asked": content_hash(replace(asked, tools=())),
-            "tools": [spec.name for spec in asked.tools],
-        }
+        what = {"agent": self.key, "prompt": self._prompt(asked), "tools": [spec.name for spec in asked.tools]}
 
         async def ask() -> object:
             try:
@@ -98,6 +95,12 @@ class Caller:
             return to_json(response)
 
         return lambda: self._context.pieces.do(part, what, ask)
+
+    def _prompt(self, asked: ChatRequest) -> str:
+        """Return what is asked as people read it later: what is new to the agent, and a digest of all of the request."""
+        before, self._heard = self._heard, asked.messages
+        known = len(before) if asked.messages[: len(before)] == before else 0
+        return f"{as_text(asked.messages[known:])}\n\n(in all: {content_hash(replace(asked, tools=()))})"
 
     async def _chat(self, asked: ChatRequest) -> ChatResponse:
         """Return an answer. Calls of tools where there are none, of which CrewAI fails, are none: it is asked for twice."""

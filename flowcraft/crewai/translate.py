@@ -40,6 +40,19 @@ def _unmasked(part: Part) -> Part:
     return replace(part, text=plain(part.text)) if isinstance(part, Text) else part
 
 
+def as_text(messages: Sequence[Message]) -> str:
+    """Return messages as people read them: who says it and what, calls of tools and their results too."""
+    return "\n\n".join(f"{message.role}: {' '.join(map(_shown, message.parts))}" for message in messages)
+
+
+def _shown(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, ToolCall):
+        return f"calls {part.name} {part.arguments}"
+    return part.content if isinstance(part, ToolResult) else f"({type(part).__name__.lower()})"
+
+
 def messages_of(given: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """Return CrewAI's messages, which are OpenAI's, as ours. Raises ValueError for what is none."""
     if isinstance(given, str):
