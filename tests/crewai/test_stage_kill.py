@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from flowcraft.plugin import ToolCall
-from flowcraft.testing import FaultServer, Reply
+from flowcraft.testing import Fault, FaultServer, Reply
 from flowcraft.testing.connection import ReceivedRequest
 
 pytest.importorskip("crewai", reason="the library crewai is not installed: make test-crewai")
@@ -86,6 +86,8 @@ for line in sys.stdin:
     asked = json.loads(line)
     child = os.fork()
     if not child:
+        os.chdir(asked["folder"])
+        os.environ["HOME"] = asked["folder"]
         null = os.open(os.devnull, os.O_RDONLY)
         file = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number, target in enumerate((null, file, file)):
@@ -100,12 +102,60 @@ for line in sys.stdin:
 """Starts the command line again and again, each in a process of its own, without loading the libraries each time."""
 
 
-class Crew:
-    """The crew's folder, its server, the process that starts others, and what happened."""
+class Starter:
+    """The process that starts others, one after the other. ``child`` is the one that runs."""
 
-    def __init__(self, path: Path, server: FaultServer) -> None:
+    def __init__(self) -> None:
+        self.child: int | None = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", STARTER],
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def start(self, **asked: Any) -> int:
+        """Start the command line; return its process."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        self.child = int(self._line())
+        return self.child
+
+    def end(self) -> str:
+        """Wait until the child has ended; return its exit code."""
+        code, self.child = self._line(), None
+        return code
+
+
+@pytest.fixture(scope="module")
+def starters() -> Iterator[Starter]:
+    made = Starter()
+    yield made
+    made.process.communicate(timeout=60)
+
+
+@pytest.fixture
+def starter(starters: Starter) -> Iterator[Starter]:
+    yield starters
+    if starters.child is not None:
+        os.kill(starters.child, signal.SIGKILL)
+        starters.end()
+
+
+class Crew:
+    """The crew's folder, its server, who starts processes, and what happened."""
+
+    def __init__(self, path: Path, server: FaultServer, starter: Starter) -> None:
         self.path = path
         self.server = server
+        self.starter = starter
         provider = {"type": "openai", "base_url": server.url, "api_key": "key"}
         page = {"storage": f"sqlite:///{path}/flowcraft.db", "providers": {"local": provider}}
         page["llm"] = {"default_model": "local:a", "retry_attempts": 0}
@@ -113,26 +163,13 @@ class Crew:
         (path / "flow.yaml").write_text(FLOW, "utf-8")
         (path / "steps.py").write_text(STEPS, "utf-8")
 
-        self.starter = subprocess.Popen(
-            [sys.executable, "-c", STARTER],
-            cwd=self.path,
-            env={**os.environ, "HOME": str(self.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.line() == "ready"
-
-    def line(self) -> str:
-        assert self.starter.stdout is not None
-        return self.starter.stdout.readline().strip()
+    def end(self) -> str:
+        """Wait until the command line has ended; return its exit code."""
+        return self.starter.end()
 
     def start(self, *arguments: str, version: str = "") -> int:
-        """Start the command line; return its process. Its end is the next line."""
-        assert self.starter.stdin is not None
-        self.starter.stdin.write(json.dumps({"arguments": arguments, "version": version}) + "\n")
-        self.starter.stdin.flush()
-        return int(self.line())
+        """Start the command line; return its process."""
+        return self.starter.start(folder=str(self.path), arguments=arguments, version=version)
 
     def kill(self, moment: int, pause: float, *arguments: str) -> str:
         """Start the command line, kill it when so much happened, something of it now, and ``pause`` seconds passed.
@@ -141,14 +178,17 @@ class Crew:
         """
         moment = max(moment, self.happened + 1)
         process = self.start(*arguments)
-        until = time.monotonic() + 120
-        while self.happened < moment and time.monotonic() < until and self.goes_on(process):
+        until = time.monotonic() + 300
+        while self.happened < moment and self.goes_on(process):
+            if time.monotonic() > until:
+                os.kill(process, signal.SIGABRT)  # it tells where each of its threads is
+                raise TimeoutError(f"process {process} came to a stand ({self.end()}): {self.told}")
             time.sleep(0.001)
         time.sleep(pause)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        assert int(self.line()) == -signal.SIGKILL, f"it was over before it was killed: {self.told}"
-        run: str = self.rows("SELECT id FROM runs")[0][0]
+        assert int(self.end()) == -signal.SIGKILL, f"it was over before it was killed: {self.told}"
+        run: str = self.rows("SELECT id FROM runs ORDER BY rowid DESC")[0][0]
         return run
 
     @staticmethod
@@ -162,13 +202,6 @@ class Crew:
     @property
     def told(self) -> str:
         return (self.path / "told.txt").read_text("utf-8")
-
-    def close(self) -> None:
-        assert self.starter.stdin is not None
-        self.starter.stdin.close()
-        self.starter.wait(60)
-        assert self.starter.stdout is not None
-        self.starter.stdout.close()
 
     @property
     def asked(self) -> list[str]:
@@ -199,11 +232,9 @@ def distinct(values: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def crew(tmp_path: Path, server: FaultServer) -> Iterator[Crew]:
+def crew(tmp_path: Path, server: FaultServer, starter: Starter) -> Crew:
     server.script("a", answer)
-    made = Crew(tmp_path, server)
-    yield made
-    made.close()
+    return Crew(tmp_path, server, starter)
 
 
 @pytest.mark.parametrize("seed", range(RUNS))
@@ -216,13 +247,47 @@ def test_a_killed_crew_goes_on_where_it_was(crew: Crew, seed: int) -> None:
         done = {*distinct(crew.asked)[:questions], *distinct(crew.noted)[:notes]}
         marks.append((len(crew.asked), len(crew.noted), done))
     crew.start("runs", "resume", run)
-    assert crew.line() == "0", crew.told
+    assert crew.end() == "0", crew.told
     assert "Writer is done: Critic is done: noted: Critic delegated 1" in crew.told
     for asked, noted, done in marks:
         assert not done & {*crew.asked[asked:], *crew.noted[noted:]}, "what was saved was done again"
     assert (len(distinct(crew.asked)), len(distinct(crew.noted))) == (12, 7)
     again = len(crew.asked) + len(crew.noted) - 12 - 7
     assert again <= KILLS, "what was in flight is done at most once more for each kill"
+
+
+def test_a_fork_of_a_crews_run_that_is_killed_goes_on_where_it_was(crew: Crew) -> None:
+    crew.start("run", "flow.yaml")
+    assert crew.end() == "0", crew.told
+    ((run,),) = crew.rows("SELECT id FROM runs")
+    asked, noted = len(crew.asked), crew.noted
+    (crew.path / "edited.yaml").write_text(FLOW.replace("goal: Doubt", "goal: Doubt it all"), "utf-8")
+    fork = crew.kill(crew.happened + 3, 0.01, "runs", "fork", run, "--file", "edited.yaml")
+    assert fork != run
+    crew.start("runs", "resume", fork)
+    assert crew.end() == "0", crew.told
+    assert "Writer is done: Critic is done: noted: Critic delegated 1" in crew.told
+    again = crew.asked[asked:]
+    assert all("Your personal goal is: Doubt it all" in question for question in again), "all else is taken over"
+    assert len(distinct(again)) == 6
+    assert len(again) <= 6 + 1
+    assert crew.noted == noted, "tools are asked for the same, and not called again"
+
+
+def test_an_interrupted_crew_ends_in_the_midst_of_a_call_and_goes_on_where_it_was(crew: Crew, server: FaultServer) -> None:
+    server.script("a", lambda request: answer(request) if len(server.requests) < 7 else Fault.hang("headers"))
+    process = crew.start("run", "flow.yaml")
+    server.wait_until(lambda: server.count() == 7, timeout=300)
+    os.kill(process, signal.SIGINT)
+    assert crew.end() == "130", crew.told
+    ((run,),) = crew.rows("SELECT id FROM runs WHERE state = 'interrupted'")
+    noted = crew.noted
+    server.script("a", answer)
+    crew.start("runs", "resume", run)
+    assert crew.end() == "0", crew.told
+    assert crew.noted[: len(noted)] == noted
+    assert len(crew.noted) == len(distinct(crew.noted)) == 7
+    assert (len(crew.asked), len(distinct(crew.asked))) == (13, 12), "the call that it was in is the one that is asked again"
 
 
 @pytest.mark.slow
@@ -244,7 +309,7 @@ def test_a_crew_whose_run_was_taken_over_asks_nothing_more(crew: Crew, stop: Any
     pieces = crew.rows("SELECT path, result FROM pieces ORDER BY path")
     os.kill(process, signal.SIGCONT)
 
-    assert crew.line() == "1", crew.told
+    assert crew.end() == "1", crew.told
     assert "another process owns run" in crew.told
     assert other.returncode == 0, other.stderr
     assert "Writer is done: Critic is done: noted: Critic delegated 1" in other.stdout
@@ -260,7 +325,7 @@ def test_a_crew_that_was_killed_is_not_gone_on_with_by_another_version_of_the_li
     run = crew.kill(4, 0, "run", "flow.yaml")
     asked = len(crew.asked)
     crew.start("runs", "resume", run, version="99.1")
-    assert crew.line() == "1", crew.told
+    assert crew.end() == "1", crew.told
     told = " ".join(crew.told.split())
     assert "another version of the library crewai" in told
     assert "99.1" in told
