@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ from flowcraft.cli.runs import runs
 from flowcraft.cli.settings import settings
 from flowcraft.cli.spending import show_spending
 from flowcraft.cli.workflows import schema, validate
+from flowcraft.errors import FlowCraftError
 
 
 def build() -> typer.Typer:
@@ -97,6 +99,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _carry(arguments: list[str]) -> int:
+    _check_folder()
     app = build()
     command: Any = typer.main.get_command(app)
     named = next((word for word in arguments if not word.startswith("-")), "")
@@ -110,6 +113,13 @@ def _carry(arguments: list[str]) -> int:
     except Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else DONE
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise FlowCraftError(f"this folder cannot be worked in: {error.strerror}; change to another one (cd)") from None
 
 
 def _add_plugins_commands(app: typer.Typer, known: Container[str]) -> bool:

@@ -142,9 +142,9 @@ def _ask(flow: FlowCraft, asked: Approval, console: Console) -> None:
 
 def _choice(choices: Mapping[str, str], console: Console) -> str:
     names = list(choices)
+    widest = max(map(len, names))
     for number, name in enumerate(names, 1):
-        label = f"  {choices[name]}" if choices[name] else ""
-        console.print(Text(f"  {number}) {name}{label}"))
+        console.print(Text(f"  {number}) {name:{widest}}  {choices[name]}".rstrip()))
     while True:
         said = _line("choice: ", console)
         if said in choices:
@@ -161,7 +161,8 @@ def _form(gate: Gate, console: Console) -> dict[str, Any]:
     for name, kind in gate.body.form.fields.items() if gate.body.form is not None else ():
         about = f": {kind.description}" if kind.description else ""
         while name not in values:
-            said = _line(f"{name} ({kind.text}{about}): ", console)
+            empty = "; may be left empty" if kind.nullable else ""
+            said = _line(f"{name} ({kind.text}{about}{empty}): ", console)
             try:
                 values[name] = kind.check(None if not said and kind.nullable else parse_value(kind, said))
             except (ValueError, TypeMismatch) as error:

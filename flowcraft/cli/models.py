@@ -103,7 +103,7 @@ def show_statistics(
     labels = {"stage": stage, "task": task}
     of = " and ".join(f"{name} {label!r}" for name, label in labels.items() if label is not None)
     if not known:
-        stderr().print(f"no calls {f'of {of} ' if of else ''}are recorded yet")
+        stderr().print(f"no calls {f'of {of} ' if of else ''}are recorded yet; those of offline are not counted")
         return
     table = Figures(f"calls of {of}" if of else "model", *COLUMNS)
     for row in known:

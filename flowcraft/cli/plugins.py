@@ -34,13 +34,17 @@ def list_plugins(context: typer.Context, as_json: AsJson = False, settings: Sett
         print_json([asdict(state) for state in states])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("plugin", "of", "version", "group", "state", "seconds", "reason"):
+    for heading in ("plugin", "of", "version", "group", "state", "seconds"):
         table.add_column(heading, overflow="fold")
     for state in states:
         seconds = "" if state.seconds is None else f"{state.seconds:.2f}"
-        cells = [state.name, state.distribution, state.version, state.group]
-        table.add_row(*map(Text, cells), Text(state.state, style=_STYLES.get(state.state, "")), seconds, Text(state.error))
-    stdout(None if sys.stdout.isatty() else _WIDE).print(table)
+        cells = [state.name, state.distribution, state.version, state.group.removeprefix("flowcraft.")]
+        table.add_row(*map(Text, cells), Text(state.state, style=_STYLES.get(state.state, "")), seconds)
+    console = stdout(None if sys.stdout.isatty() else _WIDE)
+    console.print(table)
+    for state in states:
+        if state.error:
+            console.print(Text(f"{state.name}: {state.error}", style=_STYLES.get(state.state, "")))
 
 
 @plugins.command("show")

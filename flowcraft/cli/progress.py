@@ -194,6 +194,10 @@ def money(usd: float | None) -> str:
     return f"{usd:.2f}" if usd >= 1 or usd == 0 else f"{usd:.4f}"
 
 
+def _elements(count: int | None) -> str:
+    return "" if count is None else f" ({count} element{'s' * (count != 1)})"
+
+
 def approval_line(event: ApprovalAsked | ApprovalAnswered | ApprovalWithdrawn) -> str:
     """Return what is said of an approval in one line."""
     if isinstance(event, ApprovalAnswered):
@@ -261,7 +265,7 @@ class LineView:
 
     def _line(self, event: Event) -> str:
         if isinstance(event, StageStarted):
-            return f"{event.stage}: started" + (f" ({event.elements} elements)" if event.elements is not None else "")
+            return f"{event.stage}: started" + _elements(event.elements)
         if isinstance(event, StageFinished):
             return f"{event.stage}: {event.state}" + self._details(event)
         if isinstance(event, GoFailed):

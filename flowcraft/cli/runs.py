@@ -20,6 +20,7 @@ from flowcraft.cli.asking import show_waiting
 from flowcraft.cli.asking import told as approval_told
 from flowcraft.cli.console import print_json, stderr, stdout
 from flowcraft.cli.export import told_shortened
+from flowcraft.cli.figures import GAP
 from flowcraft.cli.options import Answers, AsJson, RunId, RunOrFile, SettingsPath, open_flowcraft, open_run
 from flowcraft.cli.progress import MARKS, LineView, money
 from flowcraft.cli.prompts import show_prompts
@@ -29,7 +30,13 @@ from flowcraft.errors import WorkflowError
 if TYPE_CHECKING:
     from flowcraft.app import RunResult
     from flowcraft.engine import ProcessRow, RunRow
-    from flowcraft.engine.ports import RunStore
+    from flowcraft.engine.ports import RunStore, RunTotals
+
+NAME = 6
+"""Characters of a workflow's name that a list of runs shows at least."""
+
+PIPE = 1_000
+"""Characters of a line that nobody looks at."""
 
 runs = typer.Typer(help="What ran, what it did, and how to go on with it.", no_args_is_help=True)
 
@@ -38,14 +45,10 @@ def _started(run: RunRow) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
 
 
-def _widest(title: str, rows: Sequence[RunRow]) -> int:
-    """Return how many characters a column of the list takes."""
-    shown: dict[str, list[str]] = {
-        "run": [row.id for row in rows],
-        "state": [row.state for row in rows],
-        "started": ["2026-11-21 19:16"],
-    }
-    return max(len(text) for text in (title or " ", *shown.get(title, [])))
+def _begun(run: RunRow) -> str:
+    """Return when a run was started, to the minute; the year only where it is another one."""
+    begun = time.localtime(run.created)
+    return time.strftime("%m-%d %H:%M" if begun.tm_year == time.localtime().tm_year else "%Y-%m-%d %H:%M", begun)
 
 
 def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
@@ -62,6 +65,32 @@ def _summary(store: RunStore, row: RunRow) -> dict[str, Any]:
         "error": row.error or None,
         "wanted": row.wanted or None,
     }
+
+
+def _list(rows: Sequence[RunRow], totals: Mapping[str, RunTotals], width: int | None) -> Table:
+    """Return runs as a table. Where a terminal is narrow, names are shortened, then columns left out: a cut figure is none."""
+    told: dict[str, list[Text]] = {title: [] for title in ("", "run", "workflow", "state", "started", "time", "calls", "USD")}
+    for row in rows:
+        mark, style = MARKS.get(row.state, ("▸" if row.state == "running" else "·", "cyan"))
+        spent = totals.get(row.id)
+        cost = [str(spent.calls), money(spent.usd)] if spent and spent.calls else ["", ""]
+        cells = [mark, row.id, row.workflow, row.state, _begun(row), f"{row.seconds:.1f} s", *cost]
+        for title, cell in zip(told, cells, strict=True):
+            told[title].append(Text(cell, style=style if title in ("", "state") else ""))
+    widths = {title: max(len(title), *(cell.cell_len for cell in column)) for title, column in told.items()}
+    for title in ("started", "calls", "time", "USD"):
+        if width is not None and sum(widths.values()) - widths["workflow"] + NAME + GAP * (len(widths) - 1) > width:
+            del widths[title]
+    if width is not None:
+        room = width - sum(widths.values()) + widths["workflow"] - GAP * (len(widths) - 1)
+        widths["workflow"] = max(1, min(widths["workflow"], room))
+    found = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    for title, room in widths.items():
+        right = title in ("time", "calls", "USD")
+        found.add_column(title, no_wrap=True, overflow="ellipsis", width=room, justify="right" if right else "left")
+    for place in range(len(rows)):
+        found.add_row(*(told[title][place] for title in widths))
+    return found
 
 
 @runs.command("list")
@@ -81,26 +110,11 @@ def list_runs(
     if not rows:
         stderr().print("no runs yet; begin with: flowcraft run FILE")
         return
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    # Where a terminal is narrow, the name alone is shortened: a figure that is cut is none.
-    for title in ("", "run", "workflow", "state", "started"):
-        found.add_column(title, no_wrap=True, min_width=None if title == "workflow" else _widest(title, rows))
-    for title in ("time", "calls", "USD"):
-        found.add_column(title, justify="right", no_wrap=True, min_width=6 if title != "calls" else 5)
-    for row in rows:
-        mark, style = MARKS.get(row.state, ("▸" if row.state == "running" else "·", "cyan"))
-        spent = totals.get(row.id)
-        cost = [str(spent.calls), money(spent.usd)] if spent and spent.calls else ["", ""]
-        found.add_row(
-            Text(mark, style=style),
-            row.id,
-            row.workflow,
-            Text(row.state, style=style),
-            _started(row)[:-3],
-            f"{row.seconds:.1f} s",
-            *cost,
-        )
-    stdout().print(found)
+    console = stdout()
+    if console.is_terminal:
+        console.print(_list(rows, totals, console.width))
+    else:
+        stdout(PIPE).print(_list(rows, totals, None))
     for row in rows:
         if row.state == "waiting":
             show_waiting(stdout(), flow.approvals(row.id), brief=True)

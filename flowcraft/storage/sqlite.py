@@ -25,6 +25,7 @@ MEANINGS = {
     "SQLITE_CANTOPEN": "cannot be opened; `storage` must name a file in a folder that may be written to",
     "SQLITE_READONLY": "may not be written to; change its permissions, or name another file in `storage`",
     "SQLITE_FULL": "cannot grow: the disk is full",
+    "SQLITE_IOERR": "cannot be read or written: is the disk full or out of order, or a limit of this account reached?",
     "SQLITE_PERM": "may not be opened; change its permissions, or name another file in `storage`",
 }
 

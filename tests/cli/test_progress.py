@@ -161,3 +161,11 @@ def test_line_of_a_stage_in_a_list_of_groups_counts_its_own_calls_alone():
         "epics[0]/code: done (0.1 s, small, 1234 tokens, 0.0012 USD)",
         "epics[1]/code: done (0.2 s, small, 1240 tokens, 0.0012 USD)",
     ]
+
+
+def test_list_of_one_element_is_no_list_of_elements():
+    console = Console(file=io.StringIO(), width=200)
+
+    LineView(console)(StageStarted(run="r", stage="notes", elements=1))
+
+    assert console.file.getvalue() == "notes: started (1 element)\n"

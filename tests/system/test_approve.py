@@ -273,7 +273,7 @@ def test_who_sits_at_the_terminal_is_asked_and_wrong_answers_are_asked_for_again
     terminal.say("many")
     terminal.until("is no whole number")
     terminal.say("5")
-    terminal.until("note (string | null): ")
+    terminal.until("note (string | null; may be left empty): ")
     terminal.say("")
     terminal.until("comment (may be left empty): ")
     terminal.say("schön")

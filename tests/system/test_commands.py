@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,6 +209,34 @@ def test_database_that_is_none_is_told(hello):
     assert ended.code == 1
     assert "flowcraft.db" in ended.err
     assert "Traceback" not in ended.err
+
+
+def in_shell(folder, script):
+    """What a shell makes of ``script``; ``flowcraft`` in it is the command line."""
+    command = f'flowcraft() {{ {shlex.quote(sys.executable)} -m flowcraft "$@"; }}; {script}'
+    return subprocess.run(["bash", "-c", command], cwd=folder.path, env=folder.env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_closed_streams_hold_nothing_up(hello, closed):
+    ended = in_shell(hello, f"flowcraft run hello.yaml -i name=Ann {closed}")
+
+    assert (ended.returncode, "fault" in ended.stderr) == (0, False)
+    assert len(hello.runs()) == 1
+
+
+def test_folder_that_is_gone_is_told(folder):
+    ended = in_shell(folder, 'mkdir gone; cd gone; rmdir "$PWD"; flowcraft runs list')
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("flowcraft: this folder cannot be worked in: No such file or directory; change to another")
+
+
+def test_database_that_cannot_be_written_says_what_to_look_at(hello):
+    ended = in_shell(hello, "ulimit -f 20; flowcraft run hello.yaml -i name=Ann")
+
+    assert ended.returncode == 1
+    assert "flowcraft.db cannot be read or written: is the disk full" in ended.stderr
 
 
 def test_secret_reaches_neither_output_nor_database(hello):

@@ -97,14 +97,24 @@ def test_file_that_is_not_there_is_named_with_the_nearest(folder):
 
     (problem,) = problems_of(folder.path / "reviw.yaml")
 
-    assert "there is no file" in problem.message
-    assert "did you mean 'review.yaml'?" in problem.hint
+    assert problem.message == "there is no such file"
+    assert problem.hint == "did you mean 'review.yaml'?"
+
+
+def test_ending_alone_makes_no_file_the_nearest(folder):
+    folder.write("list.yaml", "flowcraft: 1\n")
+    folder.write("input.txt", "")
+    folder.write("input.yaml", "flowcraft: 1\n")
+
+    hints = [problems_of(folder.path / name)[0].hint for name in ("missing.yaml", "input", "inptu.yaml")]
+
+    assert hints == ["", "did you mean 'input.yaml'?", "did you mean 'input.yaml'?"]
 
 
 def test_folder_is_no_workflow_file(folder):
     (problem,) = problems_of(folder.path)
 
-    assert "is a folder" in problem.message
+    assert (problem.message, problem.hint) == ("this is a folder", "name a file in it")
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(folder):

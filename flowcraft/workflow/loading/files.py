@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from flowcraft.errors import WorkflowError
-from flowcraft.source import MAX_BYTES, decode, did_you_mean
+from flowcraft.source import MAX_BYTES, decode, nearest
 
 
 class UnreadableFile(ValueError):
@@ -76,7 +76,7 @@ class Files:
         except FileNotFoundError:
             raise UnreadableFile(f"there is no file {path}", _near(path)) from None
         except IsADirectoryError:
-            raise UnreadableFile(f"{path} is a folder") from None
+            raise UnreadableFile(f"{path} is a folder", "name a file in it") from None
         except NotPlain:
             raise UnreadableFile(f"{path} is no plain file") from None
         except OSError as error:
@@ -108,10 +108,13 @@ class Files:
 
 
 def _near(path: str) -> str:
-    """Return the nearest name in the same folder."""
+    """Return the nearest name in the same folder. The ending, which most files share, says nothing of how near one is."""
     folder, name = os.path.split(path)
+    wanted, ending = os.path.splitext(name)
     try:
-        names = sorted(os.listdir(folder or "."))
+        names = sorted(os.listdir(folder or "."), key=lambda other: other.endswith(ending))
     except OSError:
         return ""
-    return did_you_mean(name, names)
+    stems = {os.path.splitext(other)[0]: other for other in names}
+    found = nearest(wanted, stems)
+    return f"did you mean '{stems[found]}'?" if found else ""

@@ -58,7 +58,7 @@ def load_workflow(
     try:
         library.add(absolute, os.fspath(path), ())
     except UnreadableFile as error:
-        message = str(error).replace(absolute, FilePath(absolute).name)
+        message = str(error).replace(f"file {absolute}", "such file").replace(absolute, "this")
         raise WorkflowError(problems=[Problem(message=message, hint=error.hint, file=os.fspath(path))]) from None
     found = list(library.askers.all())
     library.problems += [problem for problem in found if not problem.warning]

@@ -50,6 +50,7 @@ _FOREIGN_NAMES = {
     "object": "any",
     "date": "string",
 }
+_IN_BRACKETS = re.compile(r"\s*\[\s*(\w+)\s*\]")
 _DESCRIBING = frozenset(
     {"type", "description", "default", "required", "title", "format", "example", "examples", "enum", "items", "properties"}
     | {"optional", "nullable", "minimum", "maximum", "minLength", "maxLength", "additionalProperties", "$schema"}
@@ -238,6 +239,9 @@ class _Text:
     def unknown(self, word: _Word, *, alone: bool) -> TypeSyntaxError:
         """Return the error of a word that is no type."""
         meant = _FOREIGN_NAMES.get(word.text.lower())
+        inner = _IN_BRACKETS.match(self.text, self.place) if meant == "[any]" else None
+        if inner:  # list[str], as Python writes it
+            meant = f"[{_FOREIGN_NAMES.get(inner[1].lower(), inner[1])}]"
         known = [*SCALARS, *self.reader.names()]
         hint = f"did you mean '{meant}'?" if meant else did_you_mean(word.text, known)
         message = f"unknown type '{word.text}'"
