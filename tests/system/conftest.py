@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sqlite3
@@ -40,20 +41,36 @@ class Ended:
 
 
 FORKED = """
-import os, sys
+import os, runpy, sys
 
 os.chdir(folder)
 os.environ.clear()
 os.environ.update(env)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 for target, file in ((1, out), (2, err)):
     os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), target)
-sys.path[:0] = [folder, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(encoding=env.get("PYTHONIOENCODING", "utf-8"))
+places = [place for place in env.get("PYTHONPATH", "").split(os.pathsep) if place]
+sys.path[:0] = [folder, *places]
+for file in (os.path.join(place, "sitecustomize.py") for place in places):
+    if os.path.exists(file):
+        runpy.run_path(file)
 
 from flowcraft.cli.app import run
+if any(name.startswith("COVERAGE") for name in env):
+    import coverage
+    measured = coverage.process_startup()
+    try:
+        run(arguments)
+    finally:
+        measured.stop()
+        measured.save()
 run(arguments)
 """
 LOADED = [
     "aiohttp",
+    "coverage",
     "flowcraft.app.flowcraft",
     "flowcraft.builtin.bodies",
     "flowcraft.cli.app",
@@ -72,12 +89,24 @@ class Forked:
     """
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], env: dict[str, str], number: int) -> None:
-        self._told = [folder / f".{number}.{name}" for name in ("out", "err")]
+        beside = folder.with_name(f"{folder.name}-told")
+        beside.mkdir(exist_ok=True)
+        self._told = [beside / f"{number}.{name}" for name in ("out", "err")]
         out, err = map(str, self._told)
         given = {"folder": str(folder), "arguments": list(arguments), "env": env, "out": out, "err": err}
-        context = multiprocessing.get_context("forkserver")
-        self._process = context.Process(target=exec, args=(FORKED, given))
+        self._process = self._context().Process(target=exec, args=(FORKED, given))
         self._process.start()
+
+    @staticmethod
+    def _context() -> Any:
+        """What processes are copied from; it is not measured itself, or each of them would be."""
+        measured = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE")}
+        try:
+            multiprocessing.set_forkserver_preload(LOADED)
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            os.environ.update(measured)
+        return multiprocessing.get_context("forkserver")
 
     @property
     def pid(self) -> int | None:
@@ -109,7 +138,10 @@ class Folder:
     """A working folder with a database of its own, and the processes started in it."""
 
     forks: ClassVar[bool] = False
-    """Whether processes begin with the modules of the command line loaded."""
+    """Whether processes that are started begin with the modules of the command line loaded."""
+
+    cold: ClassVar[bool] = False
+    """Whether commands that are waited for begin without, too, as a user's do."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,9 +158,7 @@ class Folder:
 
     def start(self, *arguments: str, **env: str) -> Any:
         if self.forks:
-            process: Any = Forked(self.path, arguments, {**self.env, **env}, len(self._started))
-            self._started.append(process)
-            return process
+            return self.fork(*arguments, **env)
         process = subprocess.Popen(
             [sys.executable, "-m", "flowcraft", *arguments],
             cwd=self.path,
@@ -142,12 +172,18 @@ class Folder:
         self._started.append(process)
         return process
 
+    def fork(self, *arguments: str, **env: str) -> Forked:
+        process = Forked(self.path, arguments, {**self.env, **env}, len(self._started))
+        self._started.append(process)
+        return process
+
     def finish(self, process: Any, timeout: float = 120) -> Ended:
         out, err = process.communicate(timeout=timeout)
         return Ended(process.returncode, out, err)
 
     def flowcraft(self, *arguments: str, **env: str) -> Ended:
-        return self.finish(self.start(*arguments, **env))
+        """Carry a command out, in a process of its own that begins loaded: loading takes ten times as long as most of them."""
+        return self.finish((self.start if self.cold else self.fork)(*arguments, **env))
 
     def lines(self) -> list[str]:
         """The side effects so far: what functions wrote, a line each."""
@@ -195,8 +231,13 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for name in [name for name in os.environ if name.startswith("COVERAGE")]:
         monkeypatch.delenv(name)
-    multiprocessing.set_forkserver_preload(LOADED)
     monkeypatch.setattr(Folder, "forks", True)
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands begin as a user's do, with nothing loaded."""
+    monkeypatch.setattr(Folder, "cold", True)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("cold")]
 
 
 def install(folder, name, code, *, group="flowcraft", requires="flowcraft"):
