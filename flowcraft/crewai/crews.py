@@ -16,7 +16,7 @@ from flowcraft.crewai.llm import llm_of
 from flowcraft.crewai.loop import StageAgent
 from flowcraft.crewai.shapes import arguments_class, output_class
 from flowcraft.crewai.stage import Caller
-from flowcraft.crewai.translate import masked
+from flowcraft.crewai.translate import coworker_name, masked
 from flowcraft.crewai.work import Work
 from flowcraft.errors import StageFailed
 from flowcraft.llm.tool_loop import Gate, Untrusted
@@ -177,7 +177,7 @@ def _check_roles(crew: AgentCrew) -> None:
     for chief in [*handing, None] if crew.process == "hierarchical" else handing:
         known: dict[str, str] = {}
         for agent in crew.agents.values():
-            role = " ".join(agent.role.replace('"', "").split()).casefold()
+            role = coworker_name(agent.role)
             if agent.name != chief and known.setdefault(role, agent.name) != agent.name:
                 two = f"'{known[role]}' and '{agent.name}'"
                 raise StageFailed(f"the agents {two} have one role, by which work is handed out: {agent.role}; give them two")

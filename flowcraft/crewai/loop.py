@@ -12,7 +12,7 @@ from crewai.utilities.converter import get_conversion_instructions
 from pydantic import BaseModel
 
 from flowcraft.crewai.stage import Caller
-from flowcraft.crewai.translate import masked, plain
+from flowcraft.crewai.translate import coworker_name, masked, plain
 from flowcraft.errors import InvalidOutput, StageFailed
 from flowcraft.llm.parse import parse_output
 
@@ -24,14 +24,14 @@ class _Delegate(DelegateWorkTool):  # type: ignore[misc, unused-ignore]  # the l
     """Finds coworkers by their roles as they stand in the file."""
 
     def sanitize_agent_name(self, name: str) -> str:
-        return str(super().sanitize_agent_name(plain(name)))
+        return coworker_name(name)
 
 
 class _Ask(AskQuestionTool):  # type: ignore[misc, unused-ignore]  # as above
     """Finds coworkers by their roles as they stand in the file."""
 
     def sanitize_agent_name(self, name: str) -> str:
-        return str(super().sanitize_agent_name(plain(name)))
+        return coworker_name(name)
 
 
 class StageAgent(Agent):  # type: ignore[misc, unused-ignore]  # the library has types only where it is installed

@@ -31,6 +31,14 @@ def plain(text: str) -> str:
     return _MASKED.sub("{", text)
 
 
+def coworker_name(role: str) -> str:
+    """Return what a role is known by where work is handed out: without quotes, and brackets, which CrewAI takes for a list."""
+    name = " ".join(plain(role).replace('"', "").split()).casefold()
+    while name.startswith("[") and name.endswith("]"):
+        name = name[1:-1].partition(",")[0].strip()
+    return name
+
+
 def unmasked(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return messages with the texts as they were."""
     return tuple(replace(message, parts=tuple(map(_unmasked, message.parts))) for message in messages)

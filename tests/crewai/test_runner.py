@@ -360,7 +360,15 @@ async def test_an_agent_that_may_delegates_to_the_others(server: FaultServer, st
 
 
 @pytest.mark.parametrize(
-    "role", ["Friend of {role} {input} {x}", "{goal}", 'A "quoted"\n  {backstory}  \ue000 expert', "Ärztin 医生"]
+    "role",
+    [
+        "Friend of {role} {input} {x}",
+        "{goal}",
+        'A "quoted"\n  {backstory}  \ue000 expert',
+        "Ärztin 医生",
+        "[Lead, of all]",
+        "[[Lead]]",
+    ],
 )
 @pytest.mark.parametrize("tools", [True, False])
 async def test_work_is_handed_to_whatever_a_role_says(server: FaultServer, stage: Make, role: str, tools: bool) -> None:
@@ -386,9 +394,12 @@ async def test_work_is_handed_to_whatever_a_role_says(server: FaultServer, stage
     assert "Dig {role}" in spoken(server.requests[1])
 
 
-async def test_two_agents_of_one_role_cannot_be_told_apart_where_work_is_handed_out(server: FaultServer, stage: Make) -> None:
+@pytest.mark.parametrize("same", [' "poet" ', "[Poet, or not]"])
+async def test_two_agents_of_one_role_cannot_be_told_apart_where_work_is_handed_out(
+    server: FaultServer, stage: Make, same: str
+) -> None:
     server.script("a", "worked")
-    two = (agent("one", role="Poet"), agent("two", role=' "poet" '))
+    two = (agent("one", role="Poet"), agent("two", role=same))
     with pytest.raises(StageFailed, match="'one' and 'two' have one role"):
         await carried_out(crew_of(*two, tasks=[task("")], process="hierarchical"), stage())
     with pytest.raises(StageFailed, match="'one' and 'two' have one role"):
