@@ -227,6 +227,23 @@ async def test_acall_that_is_cancelled_closes_its_connection(server: FaultServer
     await server.until(lambda: server.abandoned("a") == 1)
 
 
+async def test_akickoff_that_is_cancelled_ends_at_once_and_nothing_more_is_asked(server: FaultServer, llm: Make) -> None:
+    server.script("a", Fault.hang("headers"), "never asked")
+    made = llm()
+    one = agent(made)
+    tasks = [crewai.Task(description=text, expected_output="a word", agent=one) for text in ("First", "Second")]
+    running = asyncio.ensure_future(crewai.Crew(agents=[one], tasks=tasks).akickoff())
+    await server.until(lambda: server.count() == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert server.running() == 1, "CrewAI's thread does not hear of it"
+    server.release()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert server.count() == 1
+    assert len(made.attempts) == 1, "what it cost is counted"
+
+
 def test_one_llm_is_used_from_several_loops_and_threads(server: FaultServer, llm: Make) -> None:
     server.script("a", lambda request: request.body["messages"][-1]["content"])
     made = llm()

@@ -110,6 +110,25 @@ def test_usage_of_a_crew_with_memory_is_what_the_server_counted(server: FaultSer
     assert crew.usage_metrics.successful_requests == len(made.attempts) == len(asked)
 
 
+def test_memory_of_a_crew_that_is_kicked_off_for_each_counts_with_the_agent_that_was_copied(
+    server: FaultServer, settings: Any, llm: Make
+) -> None:
+    def answer(request: ReceivedRequest) -> Reply:
+        if extracts(request):
+            return Reply(json.dumps({"memories": ["Bees make honey."]}), usage=Usage(input=1000, output=100))
+        return Reply('{"suggested_scope": "/", "importance": 0.5}', usage=Usage(input=10, output=1))
+
+    server.script("a", answer)
+    made = llm()
+    crew = about_bees(made, create_embedder_for_crewai(settings(**local(server)), model="offline"))
+    crew.kickoff_for_each(inputs=[{"x": "1"}, {"x": "2"}])
+    crew._memory.drain_writes()
+    asked = [1100 if extracts(request) else 11 for request in server.requests]
+    assert sum(request > 11 for request in asked) == 2
+    assert crew.usage_metrics.total_tokens + made.get_token_usage_summary().total_tokens == sum(asked)
+    assert made.get_token_usage_summary().successful_requests == len(made.attempts) == len(asked) - 2
+
+
 def test_memory_whose_questions_are_not_answered_costs_no_result(server: FaultServer, settings: Any, llm: Make) -> None:
     server.script("a", lambda request: "Bees make honey." if "Current Task" in json.dumps(request.body) else UNWELL)
     crew = about_bees(llm(), create_embedder_for_crewai(settings(**local(server)), model="offline"))

@@ -173,6 +173,22 @@ async def test_fork_of_a_run_whose_crew_failed_does_the_crew_anew(folder: Folder
     assert (forked.outputs, folder.asked(), folder.looked) == ({"report": VALUE}, 6, 1)
 
 
+async def test_fork_of_a_run_that_was_interrupted_in_its_crew_asks_only_for_the_rest(folder: Folder) -> None:
+    folder.server.script("a", lambda request: answer(request) if folder.server.count() < 7 else Fault.hang("headers"))
+    running = asyncio.create_task(folder.run())
+    await folder.server.until(lambda: folder.server.count() == 7)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    folder.asked()
+    folder.server.script("a", answer)
+    async with folder.open() as flow:
+        (left,) = flow.engine.store.list()
+    assert left.state == "interrupted"
+    forked = await folder.fork(left.id)
+    assert (forked.outputs, folder.asked(), folder.looked) == ({"report": VALUE}, 2, 1)
+
+
 async def test_fork_in_which_an_agent_asks_less_than_before_is_no_divergence(folder: Folder) -> None:
     first = await folder.run()
     folder.asked()
