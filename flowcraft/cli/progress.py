@@ -63,6 +63,7 @@ class Row:
     usd: float | None = None
     done: int = 0
     elements: int | None = None
+    failed: int = 0
     tries: str = ""
     begun: float | None = None
     seconds: float = 0.0
@@ -119,7 +120,7 @@ class Progress:
             self.row(event.stage).tries = f"try {event.number + 1}/{event.most}"
         elif isinstance(event, StageFinished):
             row = self.row(event.stage)
-            row.state, row.reason, row.seconds = event.state, event.reason, event.seconds
+            row.state, row.reason, row.seconds, row.failed = event.state, event.reason, event.seconds, event.errors
         elif isinstance(event, ApprovalAsked):
             self._asked(event.stage)
         elif isinstance(event, CallFinished):
@@ -173,6 +174,8 @@ def _cells(row: Row) -> list[Text]:
     state = row.state
     if row.elements is not None and row.state in ("running", "done"):
         state = f"{row.done}/{row.elements}" if row.state == "running" else f"done ({row.elements})"
+        if row.failed and row.state == "done":
+            state, style = f"{row.failed} of {row.elements} failed", "yellow"
     elif row.tries and row.state == "running":
         state = row.tries
     return [
@@ -282,7 +285,8 @@ class LineView:
     def _details(self, event: StageFinished) -> str:
         row = self._running.pop(event.stage, None) or Row(name=event.stage)
         if event.state == "skipped" or event.reason:
-            return f": {event.reason}"
+            first, more, _ = event.reason.partition("\n")  # the run's end tells all of it
+            return f": {first}" + (" ..." if more else "")
         told = [f"{event.seconds:.1f} s"]
         if row.model:
             told.append(row.model)

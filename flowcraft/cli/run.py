@@ -199,7 +199,10 @@ def show(result: RunResult, outputs: Console, messages: Console) -> None:
         messages.print(Text(f"{result.state}: {result.error}" if result.error else result.state, style="red"))
     for name, stage in result.stages.items():
         for error in stage["errors"]:
-            messages.print(Text(f"{name}{error}", style="yellow"))
+            place, _, told = error.partition("] ")
+            messages.print(Text(f"{name}{place}]: {told}", style="yellow"))
+        if stage["state"] == "failed" and not stage["errors"] and stage["error"] and stage["error"] not in (result.error or ""):
+            messages.print(Text(f"{name}: {stage['error']}", style="yellow"))
     if result.offline:
         messages.print(Text(OFFLINE_INSTEAD if result.instead else OFFLINE_ALONE, style="yellow"))
     told = [f"run {result.run}", result.state, f"{result.seconds:.1f} s"]

@@ -167,13 +167,16 @@ def show_run(
     console = stdout()
     summary = _summary(store, row)
     _show_head(console, row, summary)
+    said = {row.error}  # what stands there already is not said again
     for name, event in last.items():
         mark, style = MARKS.get(event["state"], ("·", ""))
-        reason = f": {event['reason']}" if event["reason"] else ""
+        whole = f"stage {name}: {event['reason']}"
+        reason = f": {event['reason']}" if event["reason"] and whole not in said else ""
         console.print(Text(f"{mark} {name}: {event['state']}{reason}", style=style))
+        said.add(whole)
     for piece in pieces:
         told = json.loads(piece.result) if piece.state != "done" else {}
-        if piece.state == "failed":
+        if piece.state == "failed" and f"stage {piece.path}: {told['error']}" not in said:
             console.print(Text(f"  {piece.path}: {told['error']}", style="yellow"))
         elif piece.state == "skipped" and piece.path not in last:
             console.print(Text(f"  {piece.path}: skipped: {told['reason']}", style="dim"))

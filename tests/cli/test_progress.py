@@ -76,7 +76,7 @@ def test_terminal_gets_the_table_and_what_is_said_above_it():
 
     text = console.file.getvalue()
     assert "something to know" in text
-    assert "done (2)" in text
+    assert "1 of 2 failed" in text
     assert "skipped" in text
 
 
@@ -169,3 +169,19 @@ def test_list_of_one_element_is_no_list_of_elements():
     LineView(console)(StageStarted(run="r", stage="notes", elements=1))
 
     assert console.file.getvalue() == "notes: started (1 element)\n"
+
+
+def test_list_of_which_elements_failed_says_how_many():
+    progress = Progress()
+    for event in STORY:
+        progress(event)
+
+    assert "1 of 2 failed" in shown(table(progress))
+
+
+def test_pipe_gets_the_first_line_of_a_failure_and_the_end_tells_all_of_it():
+    console = Console(file=io.StringIO(), width=200)
+
+    LineView(console)(StageFinished(stage="notes", state="failed", reason="no model answered:\n  1. small\n  2. big"))
+
+    assert console.file.getvalue() == "notes: failed: no model answered: ...\n"

@@ -155,6 +155,18 @@ def test_show_gives_a_reason_for_every_skip_and_failure(folder):
     assert "Traceback" not in shown + ended.err
 
 
+def test_failure_that_a_run_gets_over_is_told_at_its_end_and_shown_once(folder):
+    failing = "{shell: 'echo oh no >&2; exit 3', on_error: continue"
+    folder.write("flow.yaml", f"flowcraft: 1\nstages:\n  one: {failing}, output: string}}\n  list: {failing}, each: [1]}}\n")
+
+    ended = folder.flowcraft("run", "flow.yaml")
+    shown = folder.flowcraft("runs", "show", ended.run).out
+
+    assert ended.code == 0
+    assert ended.err.splitlines()[-3:-1] == ["one: exit code 3: oh no", "list[0]: exit code 3: oh no"]
+    assert (shown.count("one: failed: exit code 3"), shown.count("list[0]: exit code 3"), shown.count("exit code 3")) == (1, 1, 2)
+
+
 def test_settings_plugins_and_models_are_listed(folder):
     folder.write("settings.yaml", "llm: {default_model: offline}\n")
 
