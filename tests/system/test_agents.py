@@ -27,6 +27,8 @@ def note(word, name):
     handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, f"{word} {name} {os.getpid()}\\n".encode())
     os.close(handle)
+    if "HELD_AT" in os.environ and LOG.read_bytes().count(b"\\n") >= int(os.environ["HELD_AT"]):
+        time.sleep(600)  # until it is killed
 
 def look_up(name: str) -> str:
     """Look something up."""
@@ -111,8 +113,9 @@ def test_killed_crew_repeats_at_most_what_was_in_flight(work, server, marks):
     assert whole.code == 0, whole.err
     questions, effects = sum(asked(server).values()), sum(work.starts().values())
     (first,) = work.runs()
+    marks_of_all = len(work.lines())
     work.log.unlink()
-    process = work.start("run", "flow.yaml", "-i", "topic=bees", "--json")
+    process = work.start("run", "flow.yaml", "-i", "topic=bees", "--json", HELD_AT=str(marks_of_all))
     work.wait_for(lambda: len(work.lines()) >= marks, process)
     work.kill(process)
     (run,) = {*work.runs()} - {first}

@@ -8,16 +8,17 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowcraft.testing import FaultServer, Reply
+from flowcraft.testing import Fault, FaultServer, Reply
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
@@ -86,6 +87,11 @@ class Review:
 
     folder: Any
     server: FaultServer
+    killing: threading.Event = field(default_factory=threading.Event)
+    """Set while processes are to be killed: the last piece gets no answer, so that none of them ends before."""
+
+    def answer(self, request: Any) -> Reply | Fault:
+        return Fault.hang() if self.killing.is_set() and path_of(request) == "report#2/check" else answer(request)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return self.folder.start(*words, "--json")
@@ -117,9 +123,10 @@ def prepared(folder: Any, server: FaultServer, diff: str) -> Review:
     }
     folder.write("settings.yaml", json.dumps(page))
     folder.env["LOCAL_KEY"] = KEY
+    review = Review(folder, server)
     for model in models:
-        server.script(model, answer)
-    return Review(folder, server)
+        server.script(model, review.answer)
+    return review
 
 
 ANSWERED = ("--answer", "gate=approve")
@@ -168,6 +175,7 @@ def test_review_killed_at_random_moments_ends_the_same_and_pays_for_nothing_twic
     before: Counter[str] = Counter()
     settled: dict[str, int] = {}
     words: tuple[str, ...] = START
+    review.killing.set()
     for moment in moments:
         process = review.start(*words)
         review.server.wait_until(lambda moment=moment: len(set(review.paths())) > moment, timeout=60)
@@ -180,6 +188,7 @@ def test_review_killed_at_random_moments_ends_the_same_and_pays_for_nothing_twic
         assert {path: before[path] for path in settled} == settled, "what was saved was asked for again"
         settled = {path: count for path, count in before.items() if path in saved}
         hits.update(path for path, count in before.items() if path not in saved and count > asked_before[path])
+    review.killing.clear()
 
     ended = review.folder.finish(review.start(*words))
 

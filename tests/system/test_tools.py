@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from flowcraft.plugin import ToolCall
-from flowcraft.testing import FaultServer, Reply
+from flowcraft.testing import Fault, FaultServer, Reply
 
 pytestmark = [pytest.mark.system, pytest.mark.no_cover]
 
@@ -37,6 +37,8 @@ def note(word, name):
     handle = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, f"{word} {name} {os.getpid()}\\n".encode())
     os.close(handle)
+    if "HELD_AT" in os.environ and LOG.read_bytes().count(b"\\n") >= int(os.environ["HELD_AT"]):
+        time.sleep(600)  # until it is killed
 
 def look_up(number: int, seconds: float = 0.05) -> str:
     """Look something up.
@@ -71,6 +73,16 @@ def all_at_once(request: Any) -> Any:
         return request.body["messages"][0]["content"]
     calls = tuple(call(number, seconds=0.05 * (TOOLS - number)) for number in range(TOOLS))
     return ", ".join(results) if results else Reply(tool_calls=calls)
+
+
+def unless_last(script: Any) -> Any:
+    """Leave the question behind all tools without an answer: who is to be killed among them does not end before."""
+
+    def held(request: Any) -> Any:
+        done = script(request)
+        return done if isinstance(done, Reply) else Fault.hang()
+
+    return held
 
 
 @pytest.fixture
@@ -118,6 +130,7 @@ def test_model_is_told_of_a_function_and_of_what_it_returned(work, server):
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("marks", [1, 2, 5, 8, 11, 14, 17, 19, 20])
 def test_killed_among_ten_calls_repeats_at_most_the_one_in_flight(work, server, marks):
+    server.script("one", unless_last(one_after_the_other))
     process = work.start("run", "flow.yaml", "--json")
     work.wait_for(lambda: len(work.lines()) >= marks, process)
     work.kill(process)
@@ -125,6 +138,7 @@ def test_killed_among_ten_calls_repeats_at_most_the_one_in_flight(work, server, 
     saved, before = work.saved(run), work.starts()
     answered = {path for path in saved if path.startswith("research/call") and "tool" not in path}
     questions = asked(server)
+    server.script("one", one_after_the_other)
 
     ended = work.flowcraft("runs", "resume", run, "--json")
 
@@ -145,7 +159,7 @@ def test_killed_among_ten_calls_repeats_at_most_the_one_in_flight(work, server, 
 @pytest.mark.parametrize("ends", [1, 5, 9])
 def test_killed_among_calls_of_one_turn_repeats_only_those_that_were_not_saved(work, server, ends):
     server.script("one", all_at_once)
-    process = work.start("run", "flow.yaml", "--json")
+    process = work.start("run", "flow.yaml", "--json", HELD_AT=str(2 * TOOLS))
     work.wait_for(lambda: sum(line.startswith("end") for line in work.lines()) >= ends, process)
     work.kill(process)
     (run,) = work.runs()
@@ -223,10 +237,11 @@ def test_killed_run_asks_the_server_again_only_for_what_was_not_saved(library, s
         told = [message for message in request.body["messages"] if message["role"] == "tool"]
         return calls_of("search", words=str(len(told))) if len(told) < TOOLS else "Done"
 
-    server.script("one", script)
+    server.script("one", unless_last(script))
     process = library.start("run", "library.yaml", "--json")
     library.wait_for(lambda: sum(line.startswith("search") for line in library.lines()) >= 5, process)
     library.kill(process)
+    server.script("one", script)
     (run,) = library.runs()
     saved = library.saved(run)
 
