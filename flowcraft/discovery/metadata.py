@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pluggy
 
 from flowcraft import __version__
 from flowcraft.discovery.guard import said
 from flowcraft.plugin.hooks import Preset
+
+if TYPE_CHECKING:
+    from flowcraft.plugin.stages import StageBody
 
 PROVIDERS = "flowcraft.providers"
 OTHERS = "flowcraft"
@@ -52,6 +55,8 @@ class Plugin:
     traceback: str = ""
     manager: pluggy.PluginManager | None = None
     offers: dict[str, Preset] = field(default_factory=dict)
+    bodies: tuple[type[StageBody], ...] | None = None
+    """Those that can be used; None before it was asked."""
 
     @property
     def source(self) -> str:

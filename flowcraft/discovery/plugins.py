@@ -147,15 +147,20 @@ class Plugins:
         found: dict[str, tuple[type[StageBody], Plugin]] = {}
         self._load_group(OTHERS)
         for plugin in _once_each(self._plugins):
-            for offered in self._call(plugin, "flowcraft_stage_bodies", (str, type)):
-                body = self._body(plugin, offered)
-                if body is None:
-                    continue
+            for body in self._bodies_of(plugin):
                 if body.key in found:
                     plugin.note(f"stage key {body.key!r} is taken by {found[body.key][1].source}")
                     continue
                 found[body.key] = (body, plugin)
         return found
+
+    def _bodies_of(self, plugin: Plugin) -> tuple[type[StageBody], ...]:
+        """Return the bodies of one plugin, which is asked for them once, as for its providers: every run needs them."""
+        with self._lock:
+            if plugin.bodies is None:
+                offered = self._call(plugin, "flowcraft_stage_bodies", (str, type))
+                plugin.bodies = tuple(body for one in offered if (body := self._body(plugin, one)) is not None)
+            return plugin.bodies
 
     def tools(self, made: Callable[[Callable[..., Any]], Tool]) -> dict[str, Tool]:
         """Return the tools by their names; ``made`` makes one of a function. Of two with one name the first stays."""

@@ -193,6 +193,24 @@ def test_of_two_plugins_with_one_name_the_first_distribution_is_used(install: In
     assert discover(deny=["alpha-plugin"], environ={}).provider_class("twin").__module__ == "beta_plugin"
 
 
+def test_a_plugin_is_asked_once_for_its_bodies(install: Install) -> None:
+    code = """
+    from flowcraft.plugin import StageBody, hookimpl
+    class Wait(StageBody):
+        key = "acme_wait"
+    @hookimpl
+    def flowcraft_stage_bodies():
+        made.append(1)
+        return [Wait]
+    made = []
+    """
+    install("acme-plugin", code, others=["acme"])
+    plugins = discover(environ={})
+    wait = plugins.bodies()["acme_wait"]
+    assert plugins.bodies()["acme_wait"] is wait
+    assert len(sys.modules[wait.__module__].made) == 1
+
+
 def test_nobody_overrides_what_is_built_in(install: Install) -> None:
     install("aaa-plugin", providers=["offline"])
     plugins = discover(environ={})
