@@ -1,4 +1,4 @@
-"""What tests of processes have in common."""
+"""What all tests have in common: their order, and how processes are stopped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker begin with its share of the slow tests: the last that runs, while all others are idle, is a quick one.
+
+    At first xdist gives each worker one part of the list; later, who is idle takes tests from the end of another one's part.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = iter([item for item in items if not item.get_closest_marker("slow")])
+    ordered: list[pytest.Item] = []
+    for number in range(workers):
+        part = len(items) // workers - len(slow[number::workers])
+        ordered += [*slow[number::workers], *islice(quick, max(part, 0))]
+    items[:] = [*ordered, *quick]
 
 
 @pytest.fixture
