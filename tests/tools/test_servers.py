@@ -138,9 +138,10 @@ async def test_server_that_says_nothing_is_not_waited_for_when_it_is_closed(tmp_
 
 
 async def test_server_over_http():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the process, which sets it too, may listen beside it
+    place.bind(("127.0.0.1", 0))
+    port = place.getsockname()[1]  # which nobody else gets while it is held
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(sys.executable, SCRIPT, str(port), stdout=quiet, stderr=quiet)
     server = Server(ServerSpec(name="web", url=f"http://127.0.0.1:{port}/mcp", headers={"X-Key": "1"}))
@@ -151,6 +152,7 @@ async def test_server_over_http():
     finally:
         process.kill()
         await process.wait()
+        place.close()
 
 
 async def reached(server: Server):
