@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,16 +21,24 @@ def installed() -> bool:
     return any(point.value == MODULE for point in entry_points(group="pytest11"))
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A folder with a recorded workflow."""
+    path = tmp_path_factory.mktemp("recorded")
+    (path / "flows").mkdir()
+    (path / "flows/ask.yaml").write_text(FLOW)
+    # In a process of its own: what is imported while pytester is at work it takes out again.
+    command = [sys.executable, "-m", "flowcraft", "run", "flows/ask.yaml", "--record"]
+    ended = subprocess.run(command, cwd=path, capture_output=True, text=True, check=True)
+    assert "recorded: flows/ask.recorded.sqlite" in ended.stderr.splitlines()
+    return path / "flows"
+
+
 @pytest.fixture
-def user(pytester, monkeypatch):
+def user(pytester, monkeypatch, recorded):
     """A project of a user's own with a recorded workflow in a folder of it."""
     monkeypatch.chdir(pytester.path)
-    folder = pytester.mkdir("flows")
-    (folder / "ask.yaml").write_text(FLOW)
-    # In a process of its own: what is imported while pytester is at work it takes out again.
-    recorded = pytester.run(sys.executable, "-m", "flowcraft", "run", "flows/ask.yaml", "--record")
-    recorded.stderr.fnmatch_lines(["recorded: flows/ask.recorded.sqlite"])
-    (pytester.path / "flowcraft.db").unlink()
+    shutil.copytree(recorded, pytester.path / "flows")
     return pytester
 
 
