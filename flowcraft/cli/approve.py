@@ -33,7 +33,7 @@ def approve_run(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Answer what a run asks people, and go on with it; without a choice, show what it asks, or ask on a terminal."""
+    """Answer what a run asks people, and go on with it. Without a choice, show what it asks, or ask on a terminal."""
     from flowcraft.app.approvals import parse_answers
     from flowcraft.engine import Answer
 

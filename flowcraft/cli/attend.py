@@ -27,7 +27,7 @@ def attend(
     as_json: Annotated[bool, typer.Option("--json", help="Print how each run ended as one JSON document a line.")] = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Look after all runs until Ctrl-C: go on with those whose process is gone, that were answered, or whose time is over."""
+    """Go on with all runs that nobody carries out, until Ctrl-C. Their process is gone, they were answered, or time is over."""
     flow = open_flowcraft(settings)
     flow.subscribe(_tell)
     out = sys.stdout  # what functions print goes where messages go

@@ -48,7 +48,7 @@ def diff_runs(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show what differs between two runs: inputs, files, settings, outputs, cost and time, in all and stage by stage."""
+    """Show what differs between two runs, in all and by stage. Inputs, files, settings, outputs, cost and time are compared."""
     found = _difference(first, second, settings)
     stages = _chosen(found, stage)
     if as_json:

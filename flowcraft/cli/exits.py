@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 
-from flowcraft.cli.console import print_error, print_json, print_problems
 from flowcraft.errors import FlowCraftError, SettingsError, WorkflowError
 
 DONE, FAILED, WRONG, WAITING, OFFLINE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -26,6 +25,8 @@ def code_of(error: BaseException) -> int:
 
 def explain(error: FlowCraftError) -> None:
     """Print an error of ours: its problems one by one where it has any."""
+    from flowcraft.cli.console import print_error, print_problems
+
     problems = getattr(error, "problems", ())
     if problems:
         print_problems(problems)
@@ -43,11 +44,13 @@ def guarded(command: Callable[[], int | None], as_json: bool = False) -> int:
     except FlowCraftError as error:
         explain(error)
         if as_json:
+            from flowcraft.cli.console import print_json
+
             problems = [asdict(problem) for problem in getattr(error, "problems", ())]
             print_json({"error": str(error), "kind": type(error).__name__, "problems": problems})
         return code_of(error)
     except KeyboardInterrupt:
-        print_error("interrupted")
+        _print_error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output (head, a pager) has seen enough; the interpreter must not flush into it at exit.
@@ -56,5 +59,11 @@ def guarded(command: Callable[[], int | None], as_json: bool = False) -> int:
     except Exception as error:  # noqa: BLE001 - border: a person must never be shown a traceback unasked
         if os.environ.get("FLOWCRAFT_DEBUG"):
             traceback.print_exc()
-        print_error(f"a fault of FlowCraft itself: {type(error).__name__}: {error}; FLOWCRAFT_DEBUG=1 shows where")
+        _print_error(f"a fault of FlowCraft itself: {type(error).__name__}: {error}; FLOWCRAFT_DEBUG=1 shows where")
         return FAILED
+
+
+def _print_error(message: str) -> None:
+    from flowcraft.cli.console import print_error  # Rich is loaded when there is something to print
+
+    print_error(message)

@@ -24,7 +24,7 @@ def export_run(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Write a run, as it stands, to one SQLite file without keys and secrets, which the other commands read elsewhere."""
+    """Write a run to one SQLite file, without keys and secrets. The other commands read it elsewhere."""
     flow = open_flowcraft(settings)
     row = flow.engine.find(run)
     written = flow.export(row.id, out or Path(f"{row.id}.sqlite"), force=force)

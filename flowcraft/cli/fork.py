@@ -37,7 +37,7 @@ def fork_run(  # noqa: PLR0913, PLR0917 - the options of a command are its param
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Make a new run of a run: what is unchanged is taken over, the rest is carried out."""
+    """Make a new run of a run, which takes over what is unchanged. The rest is carried out."""
     from flowcraft.app.approvals import parse_answers
     from flowcraft.app.forks import parse_changes
 

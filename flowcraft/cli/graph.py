@@ -68,7 +68,7 @@ def graph(
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there, do not print it.")] = None,
     settings: SettingsPath = None,
 ) -> None:
-    """Draw a workflow or a run of it: for the terminal, as Mermaid, as SVG. Nothing of it is run."""
+    """Draw a workflow or a run: in the terminal, as Mermaid, as SVG. Nothing of it is run."""
     found = _format(form, out)
     drawing = _drawing(file, run, settings, deep)
     if found is Format.terminal:

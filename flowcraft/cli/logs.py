@@ -33,7 +33,7 @@ def show_logs(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show what happened in a run, with the tracebacks of failed functions; with --follow --json one document a line."""
+    """Show what happened in a run, tracebacks of functions included. With --follow --json one document a line."""
     store, row = open_run(run, settings)
     if not follow and as_json:
         print_json([json.loads(event.data) for event in store.events(row.id)])

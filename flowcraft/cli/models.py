@@ -38,7 +38,7 @@ def _manager(settings: Path | None) -> LLMManager:
 
 @models.command("list")
 def list_models(as_json: AsJson = False, settings: SettingsPath = None) -> None:
-    """List the models of the default chain in their order, then all others that settings and presets name."""
+    """List the models of the default chain in order, then all others. Those are what settings and presets name."""
     rows = [_facts(role, info, skip) for role, info, skip in _manager(settings).models()]
     if as_json:
         print_json(rows)
@@ -91,7 +91,7 @@ def show_statistics(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show what models' calls came to: successes, errors by class, response times, tokens, cost, wins."""
+    """Show what became of models' calls. Successes, errors by class, response times, tokens, cost, wins."""
     manager = _manager(settings)
     try:
         known = manager.statistics(stage, task)

@@ -44,7 +44,7 @@ def try_models(  # noqa: PLR0913, PLR0917 - the options of a command are its par
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> int:
-    """Ask all configured models at once, each directly, and tell which work and how fast. It costs what the calls cost."""
+    """Ask all configured models, tell which work and how fast. Each is asked directly, all at once. It costs what it costs."""
     from flowcraft.diagnostics import LLMTestRunner
 
     if not 0 < timeout < float("inf"):

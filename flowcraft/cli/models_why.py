@@ -27,7 +27,7 @@ def why(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Say in which order models are asked now, and why: by what is known of their times, prices and verdicts."""
+    """Say in which order models are asked now, and why. It rests on what is known of their times, prices and verdicts."""
     from flowcraft.manager import LLMManager
 
     manager = LLMManager(settings)

@@ -35,7 +35,7 @@ def plan(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Forecast calls, tokens, money and time of a run, from earlier runs where there are any. Nothing is run or spent."""
+    """Forecast calls, tokens, money and time of a run. Nothing is run or spent; it goes by earlier runs where there are any."""
     from flowcraft.workflow import parse_inputs
 
     flow = open_flowcraft(settings)

@@ -53,7 +53,7 @@ def show(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show all that is known of a plugin, with the traceback where it is broken."""
+    """Show all that is known of a plugin. Where it is broken, its traceback."""
     from flowcraft.source import did_you_mean
 
     states = _states(settings)

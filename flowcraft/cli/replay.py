@@ -35,7 +35,7 @@ def replay_workflow(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Replay a recorded run without network, keys or database; name the first prompt that changed, and what else differs."""
+    """Replay a recorded run without network, keys or database. What differs is named, the first changed prompt with a diff."""
     from flowcraft.app.replay import replay
 
     if update:

@@ -46,7 +46,7 @@ def run(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Run a workflow, show each stage live, print the outputs and the run's id."""
+    """Run a workflow, show its stages live, print its outputs. The run's id is told at its end."""
     from flowcraft.app.approvals import parse_answers
     from flowcraft.workflow import parse_inputs
 

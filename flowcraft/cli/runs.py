@@ -137,7 +137,7 @@ def show_run(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show a run: its stages with reasons for every skip and failure, its attempts, its outputs; or what was asked."""
+    """Show a run: stages, why they failed, calls, outputs. With --prompts: what was asked."""
     store, row = open_run(run, settings)
     if prompts:
         show_prompts(store.pieces(row.id, asked=True), as_json)
@@ -217,7 +217,7 @@ def resume_run(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Go on with a run from its last finished piece of work; takes it over if its process is gone."""
+    """Go on with a run behind its last finished piece of work. It is taken over if its process is gone."""
     from flowcraft.app.approvals import parse_answers
 
     raised = _budget(budget or [])
@@ -244,7 +244,7 @@ def _budget(written: list[str]) -> dict[str, str]:
 
 @runs.command("cancel")
 def cancel_run(run: RunId, as_json: AsJson = False, settings: SettingsPath = None) -> None:
-    """Cancel a run: its process ends it at its next beat; where that is gone, it is ended here, its 'finally' included."""
+    """Cancel a run. Its process ends it at its next beat; where that is gone, it is ended here, its 'finally' included."""
     flow = open_flowcraft(settings)
     view = LineView(stderr())
     if not as_json:

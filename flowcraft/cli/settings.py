@@ -27,7 +27,7 @@ def settings(
     changed: Annotated[bool, typer.Option("--changed", help="Leave out what is as it is by default.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in force and where it came from; secrets are masked. Wrong settings are told with file and line."""
+    """Show which settings are in force and where they came from. Secrets are masked; what is wrong is told with its line."""
     from flowcraft.discovery import discover
     from flowcraft.settings import load_settings
 

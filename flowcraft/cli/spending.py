@@ -27,7 +27,7 @@ def show_spending(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Show what was spent from the budgets of today and of the last runs. What calls under way may cost is included."""
+    """Show what was spent from budgets, today and by the last runs. What calls under way may cost is included."""
     from flowcraft.llm.sharing.budgets import day_of
     from flowcraft.manager import LLMManager
 

@@ -18,7 +18,7 @@ def validate(
     as_json: AsJson = False,
     settings: SettingsPath = None,
 ) -> None:
-    """Check a workflow file and all that it uses; nothing of it is run and no model is asked."""
+    """Check a workflow file and all that it uses. Nothing of it is run and no model is asked."""
     from dataclasses import asdict
 
     from flowcraft.errors import WorkflowError
@@ -45,7 +45,7 @@ def schema(
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Write it there, do not print it.")] = None,
     settings: SettingsPath = None,
 ) -> None:
-    """Print the JSON Schema of the workflow language, with what installed plugins add."""
+    """Print the JSON Schema of the workflow language. What installed plugins add is in it."""
     import json
 
     from flowcraft.workflow import workflow_schema

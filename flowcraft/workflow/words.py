@@ -147,6 +147,9 @@ FOREIGN_STAGE_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("id", "name", "title", "description"), "a stage goes by its key; what it is for stands in a comment"),
     **dict.fromkeys(("register", "save_as", "output_key", "outputs"), "what a stage gives goes by the stage's name"),
     **dict.fromkeys(("next", "goto", "then", "edges"), "the later stage mentions the earlier one, or names it in 'needs'"),
+    **dict.fromkeys(
+        ("routes", "route", "router", "branches", "switch"), "a branch is a 'when' of the later stage, a loop an 'until'"
+    ),
     "context": "mention the earlier stage in the text: ${{ name }}",
     **dict.fromkeys(("human_input", "approval", "confirm", "interrupt"), "people are asked by a stage of its own: 'approve'"),
     "env": "variables of a command stand in 'with', names of the environment at the top: env: [NAME]",
@@ -168,7 +171,10 @@ FOREIGN_TOP_KEYS: Mapping[str, str] = {
     **dict.fromkeys(FOREIGN_STAGES, "the units of work stand in 'stages', by name"),
     "edges": "a stage mentions those that come first, or names them in its 'needs'",
     **dict.fromkeys(DEFAULT_KEYS, "what counts for all stages stands in 'defaults'"),
-    **dict.fromkeys(("system", "on_error", "cache", "output", "tools"), "it stands in each stage that wants it"),
+    **dict.fromkeys(("system", "on_error", "cache", "tools"), "it stands in each stage that wants it"),
+    "output": "it stands in each stage that wants it; what a run returns stands in 'outputs'",
+    "workflow": "name, description and inputs stand at the top of the file itself",
+    **dict.fromkeys(("entry_point", "start"), "a stage that mentions no other starts at once"),
     **dict.fromkeys(("vars", "variables", "parameters", "input", "args"), "what a run is given stands in 'inputs'"),
     **dict.fromkeys(("secrets", "environment"), "names of the environment are listed in 'env'"),
     **dict.fromkeys(("mcpservers", "mcp_servers", "servers"), "MCP servers stand in 'mcp', by name"),

@@ -419,6 +419,7 @@ def test_wrong_needs_are_told_at_their_places_behind_a_repeated_name(folder):
         ("foreach: a", "'each'"),
         ("inputs: {a: 1}", "stand in 'with'"),
         ("retries: 3", "write retry: 2"),
+        ("routes: [{to: a}]", "a branch is a 'when'"),
         ("temperature: 0", "stands in 'params'"),
         ("response_format: x", "stands in 'output'"),
     ],

@@ -12,7 +12,7 @@ from flowcraft.source import did_you_mean, listed
 from flowcraft.workflow.loading.drafts import Block
 from flowcraft.workflow.loading.reading import Path, Reading, plain_kind
 from flowcraft.workflow.schema import Approve, Group, Stage, Uses, Workflow
-from flowcraft.workflow.types.type import STRING, Enumeration, Fields, Type, TypeMismatch
+from flowcraft.workflow.types.type import ANY, STRING, Enumeration, Fields, Type, TypeMismatch
 
 APPROVE, REJECT = "approve", "reject"
 DEFAULT_CHOICES: Mapping[str, str] = {APPROVE: "", REJECT: ""}
@@ -32,7 +32,8 @@ def read_approve(reading: Reading, path: Path, data: Mapping[str, Any], form: Ty
     if question is not None and not question.source.strip():
         reading.problem((*path, APPROVE), "the question is empty", "say what is to be approved", key=True)
     choices = _choices(reading, (*path, "choices"), data["choices"]) if "choices" in data else DEFAULT_CHOICES
-    fields = _form(reading, (*path, "output"), form) if form is not None else None
+    unread = isinstance(data.get("output"), Mapping) and form == ANY  # of which it was said why
+    fields = _form(reading, (*path, "output"), form) if form is not None and not unread else None
     if question is None:
         return None
     return Approve(question=question, choices=choices, rejects=set(choices) == set(DEFAULT_CHOICES), form=fields)
