@@ -68,12 +68,14 @@ class DaemonPool:
         # must not leave the thread that will take it to look free for the next.
         self._spare = 0
         self._growing = False
+        self._handed = 0
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run ``function`` on a thread and return its result. Cancelled, its result is dropped; the thread goes on."""
         loop = asyncio.get_running_loop()
         work = _Work(function, loop)
         with self._lock:
+            self._handed += 1
             self._spare -= 1
             short = self._spare < 0
         self._work.put(work)
@@ -81,8 +83,7 @@ class DaemonPool:
             if self._threads < EAGER:
                 self._start(1)
             elif not self._growing:
-                self._growing = True
-                loop.call_later(GROWTH_SECONDS, self._grow, loop)
+                self._look(loop)
         try:
             return await work.future
         except asyncio.CancelledError:
@@ -91,16 +92,21 @@ class DaemonPool:
                 self._start(1)
             raise
 
-    def _grow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start as many threads as there are, if work still waits."""
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See in a moment whether all that was handed in until now has been taken."""
+        self._growing = True
+        loop.call_later(GROWTH_SECONDS, self._grow, loop, self._handed)
+
+    def _grow(self, loop: asyncio.AbstractEventLoop, handed: int) -> None:
+        """Start as many threads as there are, if some of the first ``handed`` works still waits."""
         self._growing = False
         waiting = self._work.qsize()
         if not waiting:
             return
-        self._start(min(waiting, max(self._threads, EAGER), self._size - self._threads))
+        if self._handed - waiting < handed:
+            self._start(min(waiting, max(self._threads, EAGER), self._size - self._threads))
         if self._threads < self._size:
-            self._growing = True
-            loop.call_later(GROWTH_SECONDS, self._grow, loop)
+            self._look(loop)
 
     def _start(self, count: int) -> None:
         for _ in range(count):

@@ -17,7 +17,7 @@ from flowcraft.engine.pieces.sources import code_digest
 from flowcraft.engine.pieces.values import digest, stored
 from flowcraft.engine.pieces.writer import Writer
 from flowcraft.engine.ports import Piece, StateChange, Write
-from flowcraft.engine.threads import DaemonPool
+from flowcraft.engine.threads import EAGER, DaemonPool
 from flowcraft.errors import RunError, RunFenced, StageFailed, StoreError
 from flowcraft.events import Bus
 from flowcraft.storage import Database, SqlRunStore
@@ -209,6 +209,40 @@ async def test_thread_that_hangs_does_not_hold_the_others_up():
     with pytest.raises(asyncio.CancelledError):
         await hanging
     release.set()
+    pool.close()
+
+
+async def test_threads_grow_only_where_work_that_waited_was_not_taken(monkeypatch):
+    looks = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda seconds, look, *given: looks.append((look, given)))
+    pool = DaemonPool()
+    release = threading.Event()
+    here = set(threading.enumerate())
+
+    def own():
+        return len(set(threading.enumerate()) - here)
+
+    blocking = [asyncio.ensure_future(pool.run(release.wait)) for _ in range(EAGER)]
+    await asyncio.sleep(0)
+    waiting = [asyncio.ensure_future(pool.run(lambda: None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (own(), len(looks)) == (EAGER, 1)
+    look, given = looks.pop()
+    release.set()
+    await asyncio.gather(*blocking, *waiting)
+    release.clear()
+    blocking = [asyncio.ensure_future(pool.run(release.wait)) for _ in range(EAGER + 1)]
+    await asyncio.sleep(0)
+
+    look(*given)  # one waits, but all that waited when the look was arranged were taken meanwhile
+    assert (own(), len(looks)) == (EAGER, 1)
+
+    look, given = looks.pop()
+    look(*given)  # and now it still waits
+    assert own() > EAGER
+
+    release.set()
+    await asyncio.gather(*blocking)
     pool.close()
 
 
