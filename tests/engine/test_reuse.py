@@ -153,6 +153,12 @@ def test_long_texts_are_kept_up_to_a_bound_and_say_what_is_left_out():
     assert "characters left out" in told["with"]
 
 
+def test_what_is_asked_is_json_without_its_empty_parts():
+    asks = {1: "a", "with": {"n": 1, "none": None}, "params": {}, "system": None, "model": "", "stages": ["x"], "least": 0.5}
+
+    assert json.loads(asked_text(asks)) == {"1": "a", "with": {"n": 1, "none": None}, "stages": ["x"], "least": 0.5}
+
+
 def test_difference_names_what_came_and_what_went():
     before, after = asked_text({"prompt": "Say a"}), asked_text({"prompt": "Say a", "system": "Be short"})
 
