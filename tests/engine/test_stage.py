@@ -32,10 +32,14 @@ async def test_parallel_bounds_how_many_elements_run_at_a_time(project):
     project.steps("""
         import asyncio
         NOW = PEAK = 0
+        THREE = asyncio.Event()
         async def work():
             global NOW, PEAK
             NOW += 1
             PEAK = max(PEAK, NOW)
+            if PEAK >= 3:
+                THREE.set()
+            await asyncio.wait_for(THREE.wait(), 60)
             await asyncio.sleep(0.001)
             NOW -= 1
             return PEAK

@@ -46,10 +46,18 @@ async def test_a_failure_with_continue_is_null_and_the_run_goes_on(place):
 
 
 async def test_after_a_failure_nothing_new_starts_and_what_runs_is_kept(place):
-    place.steps("async def late():\n    await asyncio.sleep(0.3)\n    return note('kept')\n")
+    place.steps("""
+        FAILED = asyncio.Event()
+        async def late():
+            await FAILED.wait()
+            return note("kept")
+        async def fails(path):
+            FAILED.set()
+            return fail_until(path)
+    """)
     failed = await place.run("""
         stages:
-          a: {run: "steps:fail_until", with: {path: go}}
+          a: {run: "steps:fails", with: {path: go}}
           b: {run: "steps:late"}
           c: {needs: [b], run: "steps:note", with: {word: new}}
     """)
