@@ -30,7 +30,7 @@ from flowcraft.errors import WorkflowError
 if TYPE_CHECKING:
     from flowcraft.app import RunResult
     from flowcraft.engine import ProcessRow, RunRow
-    from flowcraft.engine.ports import RunStore, RunTotals
+    from flowcraft.engine.ports import Piece, RunStore, RunTotals
 
 NAME = 6
 """Characters of a workflow's name that a list of runs shows at least."""
@@ -130,6 +130,22 @@ def _show_head(console: Console, row: RunRow, summary: Mapping[str, Any]) -> Non
         console.print(Text(told, style="yellow"))
 
 
+def _show_stages(console: Console, row: RunRow, last: Mapping[str, Mapping[str, Any]], pieces: Sequence[Piece]) -> None:
+    said = {row.error}  # what stands there already is not said again
+    for name, event in last.items():
+        mark, style = MARKS.get(event["state"], ("·", ""))
+        whole = f"stage {name}: {event['reason']}"
+        reason = f": {event['reason']}" if event["reason"] and whole not in said else ""
+        console.print(Text(f"{mark} {name}: {event['state']}{reason}", style=style))
+        said.add(whole)
+    for piece in pieces:
+        told = json.loads(piece.result) if piece.state != "done" else {}
+        if piece.state == "failed" and f"stage {piece.path}: {told['error']}" not in said:
+            console.print(Text(f"  {piece.path}: {told['error']}", style="yellow"))
+        elif piece.state == "skipped" and piece.path not in last:
+            console.print(Text(f"  {piece.path}: skipped: {told['reason']}", style="dim"))
+
+
 @runs.command("show")
 def show_run(
     run: RunOrFile,
@@ -167,19 +183,7 @@ def show_run(
     console = stdout()
     summary = _summary(store, row)
     _show_head(console, row, summary)
-    said = {row.error}  # what stands there already is not said again
-    for name, event in last.items():
-        mark, style = MARKS.get(event["state"], ("·", ""))
-        whole = f"stage {name}: {event['reason']}"
-        reason = f": {event['reason']}" if event["reason"] and whole not in said else ""
-        console.print(Text(f"{mark} {name}: {event['state']}{reason}", style=style))
-        said.add(whole)
-    for piece in pieces:
-        told = json.loads(piece.result) if piece.state != "done" else {}
-        if piece.state == "failed" and f"stage {piece.path}: {told['error']}" not in said:
-            console.print(Text(f"  {piece.path}: {told['error']}", style="yellow"))
-        elif piece.state == "skipped" and piece.path not in last:
-            console.print(Text(f"  {piece.path}: skipped: {told['reason']}", style="dim"))
+    _show_stages(console, row, last, pieces)
     for asked in approvals:
         if not asked.open:
             console.print(Text(f"  {approval_told(asked)}"))
