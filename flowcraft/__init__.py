@@ -5,9 +5,9 @@ The public names are resolved on first use (PEP 562), so that ``import flowcraft
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # that of typing, which takes as long to load as Python itself
 
 if TYPE_CHECKING:
     from flowcraft.app import FlowCraft as FlowCraft

@@ -7,32 +7,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from flowcraft.app.attending import Attendant
-from flowcraft.app.comparing.differences import RunDifference, differences
-from flowcraft.app.drawings import draw_run
-from flowcraft.app.forecasts import Forecasts
-from flowcraft.app.forks import Changes, Forks
-from flowcraft.app.recordings import export_run, opened
-from flowcraft.app.results import RunResult
-from flowcraft.app.runs import Runs
-from flowcraft.app.workflows import Workflows
-from flowcraft.drawing import Drawing, draw
-from flowcraft.engine import Answer, Approval, Engine, OnWait, RunRow
-from flowcraft.engine.forecasts.figures import Forecast
-from flowcraft.errors import Problem
+from flowcraft.app.parts import Part, Parts
 from flowcraft.events import Bus, Drain, Event, Said
-from flowcraft.llm import Chain
-from flowcraft.llm.sharing.stores import Stores
-from flowcraft.manager import LLMManager
-from flowcraft.plugin import Preset, Provider
 from flowcraft.settings import Settings, load_settings
-from flowcraft.storage import Database, SqlAnswers, SqlCallStore, SqlLimits, SqlRunStore, SqlSpending, SqlVerdictStore
-from flowcraft.workflow import Workflow, load_workflow
+
+if TYPE_CHECKING:
+    from flowcraft.app.comparing.differences import RunDifference
+    from flowcraft.app.forks import Forks
+    from flowcraft.app.results import RunResult
+    from flowcraft.app.runs import Runs
+    from flowcraft.app.workflows import Workflows
+    from flowcraft.discovery import Plugins
+    from flowcraft.drawing import Drawing
+    from flowcraft.engine import Approval, Engine, OnWait, RunRow
+    from flowcraft.engine.forecasts.figures import Forecast
+    from flowcraft.errors import Problem
+    from flowcraft.llm import Chain
+    from flowcraft.llm.ports import CallRecord
+    from flowcraft.manager import LLMManager
+    from flowcraft.plugin import Preset, Provider
+    from flowcraft.storage import Database
+    from flowcraft.workflow import Workflow
 
 
-class FlowCraft:
+class FlowCraft(Parts):
     """Workflows and models over one settings page and one database.
 
     ``settings`` is a ``Settings``, the path of a settings file, or None for the file found by its usual names. Use it as an
@@ -40,23 +40,63 @@ class FlowCraft:
     """
 
     def __init__(self, settings: Settings | str | Path | None = None) -> None:
+        super().__init__()
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
         self.bus = Bus(self._tell_of_dropped)
-        self.database = Database(self.settings.storage)
-        self.engine = Engine(SqlRunStore(self.database), self.bus)
-        stores = Stores(
-            calls=SqlCallStore(self.database),
-            verdicts=SqlVerdictStore(self.database),
-            spending=SqlSpending(self.database),
-            limits=SqlLimits(self.database),
-            answers=SqlAnswers(self.database),
-        )
-        self.manager = LLMManager(self.settings, stores=stores, sinks=(self.engine.record,), bus=self.bus)
-        self.plugins = self.manager.plugins
-        self.workflows = Workflows(self.manager)
-        self.runs = Runs(self.engine, self.workflows, self._open_sinks)
-        self.forks = Forks(self.runs)
         self._drain: Drain | None = None
+
+    # -- parts, each made when it is first used: whoever only draws a workflow needs no database
+
+    @Part
+    def database(self) -> Database:
+        """The database that settings name; raises StoreError where that is none."""
+        from flowcraft.storage import Database
+
+        return Database(self.settings.storage)
+
+    @Part
+    def engine(self) -> Engine:
+        """What carries runs out, and finds them."""
+        from flowcraft.engine import Engine
+        from flowcraft.storage import SqlRunStore
+
+        return Engine(SqlRunStore(self.database), self.bus)
+
+    @Part
+    def manager(self) -> LLMManager:
+        """The models."""
+        from flowcraft.manager import LLMManager
+        from flowcraft.manager.records import KeptStore
+        from flowcraft.manager.stores import kept_stores
+
+        stores = kept_stores(KeptStore(lambda: self.database))
+        return LLMManager(self.settings, stores=stores, sinks=(self._record,), bus=self.bus)
+
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins that are installed."""
+        return self.manager.plugins
+
+    @Part
+    def workflows(self) -> Workflows:
+        """What loads and checks workflow files."""
+        from flowcraft.app.workflows import Workflows
+
+        return Workflows(self.manager)
+
+    @Part
+    def runs(self) -> Runs:
+        """What begins runs and goes on with them."""
+        from flowcraft.app.runs import Runs
+
+        return Runs(self.engine, self.workflows, self._open_sinks)
+
+    @Part
+    def forks(self) -> Forks:
+        """What makes new runs of others."""
+        from flowcraft.app.forks import Forks
+
+        return Forks(self.runs)
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,14 +109,23 @@ class FlowCraft:
     async def aclose(self) -> None:
         """Write what waits and close providers and database."""
         try:
-            await self.engine.interrupt()
-            for manager in self.runs.managers:
+            if self.has("engine"):
+                await self.engine.interrupt()
+            for manager in self._managers():
                 await manager.aclose()
             if self._drain is not None:
                 await asyncio.to_thread(self._drain.close)
         finally:
-            await asyncio.to_thread(self.engine.close)
-            self.database.close()
+            if self.has("engine"):
+                await asyncio.to_thread(self.engine.close)
+            if self.has("database"):
+                self.database.close()
+
+    def _managers(self) -> Sequence[LLMManager]:
+        """Return the managers that were needed so far."""
+        if self.has("runs"):
+            return self.runs.managers
+        return [self.manager] if self.has("manager") else []
 
     # -- models
 
@@ -114,12 +163,17 @@ class FlowCraft:
 
         Raises WorkflowError with every problem of a file that cannot be read.
         """
+        from flowcraft.drawing import draw
+        from flowcraft.workflow import Workflow, load_workflow
+
         if not isinstance(workflow, Workflow):
             workflow = load_workflow(workflow, bodies=self.plugins.bodies())
         return draw(workflow, deep=deep)
 
     def draw_run(self, run: str, *, deep: bool = False) -> Drawing:
         """Return the drawing of a run: the workflow that it started with, and what became of it so far."""
+        from flowcraft.app.drawings import draw_run
+
         return draw_run(self.engine.store, self.engine.find(run), self.plugins.bodies(), deep=deep)
 
     def plan(
@@ -130,6 +184,8 @@ class FlowCraft:
         It rests on earlier runs, else on what models are known for, else on defaults, which it names. Without ``inputs`` it
         tells what can be told.
         """
+        from flowcraft.app.forecasts import Forecasts
+
         return Forecasts(self.workflows, self.settings.storage).plan(workflow, inputs, model=model)
 
     async def run(
@@ -146,7 +202,8 @@ class FlowCraft:
         ``answers`` answers gates as soon as they ask: a choice, or a mapping of choice, comment, by and values, by the gate's
         name. ``on_start`` is told the run's id.
         """
-        return await self.runs.run(workflow, inputs, model=model, answers=answers, on_start=on_start)
+        runs = await self._ready()
+        return await runs.run(workflow, inputs, model=model, answers=answers, on_start=on_start)
 
     async def resume(
         self,
@@ -164,7 +221,8 @@ class FlowCraft:
         does not limit, and for a value that is spent already. A run that waits for people, of whom nobody has answered, goes on
         waiting; ``answers`` is that of ``run``.
         """
-        return await self.runs.resume(run, answers=answers, budget=budget, on_wait=on_wait, on_start=on_start)
+        runs = await self._ready()
+        return await runs.resume(run, answers=answers, budget=budget, on_wait=on_wait, on_start=on_start)
 
     def approvals(self, run: str | None = None) -> Sequence[Approval]:
         """Return what waits for an answer, of one run or of all."""
@@ -186,8 +244,11 @@ class FlowCraft:
         ``resume``, or by itself where its process still does other work. Raises WorkflowError where the gate, the choice or a
         value is wrong, RunError where somebody else was faster or the time is over.
         """
+        from flowcraft.engine import Answer
+
+        runs = await self._ready()
         answer = Answer(choice=choice, comment=comment, by=by, values=values or {})
-        return await asyncio.to_thread(self.runs.approvals.answer, run, gate, answer)
+        return await asyncio.to_thread(runs.approvals.answer, run, gate, answer)
 
     async def attend(self, *, every: float = 5.0, on_result: Callable[[RunResult], None] | None = None) -> None:
         """Look after all runs of the database until this task is cancelled: go on with each that nobody goes on with.
@@ -197,7 +258,9 @@ class FlowCraft:
         processes are left alone; several may attend at once. One task sleeps for all of them; what other processes do it
         finds within ``every`` seconds. ``on_result`` is told how each of them ended, or that it waits again.
         """
-        await Attendant(self.runs, every, on_result).attend()
+        from flowcraft.app.attending import Attendant
+
+        await Attendant(await self._ready(), every, on_result).attend()
 
     async def fork(
         self,
@@ -217,8 +280,11 @@ class FlowCraft:
         place of what stages would give, by their names; ``model`` stands in for every model, '' for none any more. ``answers``
         is that of ``run``, for gates that are asked anew.
         """
+        from flowcraft.app.forks import Changes
+
         given = {"inputs": inputs or {}, "outputs": outputs or {}, "answers": answers or {}}
         changes = Changes(stage=stage, file=file, model=model, **given)
+        await self._ready()
         return await self.forks.fork(run, changes, on_start)
 
     async def cancel(
@@ -229,7 +295,8 @@ class FlowCraft:
         Its owner ends it at its next beat. With no live owner it is ended here, its ``finally`` included, and ``on_start`` is
         told when that begins.
         """
-        return await self.runs.cancel(run, on_wait=on_wait, on_start=on_start)
+        runs = await self._ready()
+        return await runs.cancel(run, on_wait=on_wait, on_start=on_start)
 
     def export(self, run: str, path: str | Path, *, force: bool = False) -> Path:
         """Write a run, as it stands, to one SQLite file, which ``flowcraft runs show`` reads elsewhere; return its path.
@@ -237,6 +304,8 @@ class FlowCraft:
         Prompts, outputs, attempts, costs, events and approvals are in it, keys and secrets are not. Raises StoreError where
         the file is there already, unless ``force`` is given, or cannot be written.
         """
+        from flowcraft.app.recordings import export_run
+
         return export_run(self.database, self.workflows, self.engine.find(run), Path(path), force=force)
 
     def diff(self, first: str | Path, second: str | Path) -> RunDifference:
@@ -245,8 +314,20 @@ class FlowCraft:
         Each is a run's id, the beginning of one, or the file of an export. Raises RunError where there is no such run,
         StoreError for a file that is no export.
         """
+        from flowcraft.app.comparing.differences import differences
+        from flowcraft.app.recordings import opened
+
         with opened(self.engine, first) as one, opened(self.engine, second) as two:
             return differences(one, two)
+
+    async def _ready(self) -> Runs:
+        """Return what carries runs out. It is loaded on a thread: nobody's loop stands still for that."""
+        return await asyncio.to_thread(lambda: self.runs)
+
+    def _record(self, record: CallRecord) -> None:
+        """Hand a call to the run that it was made for."""
+        if self.has("engine"):
+            self.engine.record(record)
 
     def _tell_of_dropped(self, watcher: Callable[..., None], error: BaseException) -> None:
         name = getattr(watcher, "__qualname__", type(watcher).__name__)

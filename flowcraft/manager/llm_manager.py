@@ -87,7 +87,7 @@ class LLMManager:
         self.plugins = plugins or _discovered(page)
         # A key in the environment whose plugin is not installed configures nothing.
         self.settings = page.with_providers(self.plugins.provider_names())
-        self._kept = KeptStore(self.settings.storage)
+        self._kept = KeptStore(self._database)
         self._stores = stores or kept_stores(self._kept)
         self._statistics = statistics or Statistics(self._stores.calls, verdicts=self._stores.verdicts)
         self._sinks = tuple(sinks)
@@ -118,6 +118,11 @@ class LLMManager:
         self._statistics.close()
         self._workshop.limiter.close()
         self._kept.close()
+
+    def _database(self) -> Any:
+        from flowcraft.storage import Database
+
+        return Database(self.settings.storage)
 
     # -- chains
 

@@ -54,10 +54,10 @@ class KeptVerdicts:
 
 
 class KeptStore:
-    """The call store of a database that is opened when it is first needed."""
+    """The call store of a database that is opened when it is first needed, by ``opened``."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        self._open = opened
         self._lock = threading.Lock()
         self._database: Any = None
         self._stores: dict[str, Any] = {}
@@ -68,11 +68,9 @@ class KeptStore:
 
     def database(self) -> Any:
         """Return the database, opened."""
-        from flowcraft.storage import Database
-
         with self._lock:
             if self._database is None:
-                self._database = Database(self._url)
+                self._database = self._open()
             return self._database
 
     def store(self, name: str) -> Any:
