@@ -58,8 +58,9 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("code", examples("python"))
-def test_python_example_is_python_and_imports_what_exists(code: str) -> None:
-    tree = compile(code, "<example>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+def test_python_example_can_be_pasted_into_a_file_and_imports_what_exists(code: str) -> None:
+    compile(code, "<example>", "exec", dont_inherit=True)
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             module = importlib.import_module(node.module or "")
@@ -117,10 +118,9 @@ def test_the_plugin_of_the_readme_answers(tmp_path: Path) -> None:
     group, points = next(iter(tomllib.loads(blocks["toml"])["project"]["entry-points"].items()))
     lines = [f"{name} = {target}" for name, target in points.items()]
     (metadata / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
-    (tmp_path / "settings.yaml").write_text("llm: {default_model: 'echo:any'}\nproviders: {echo: {}}\n")
     (tmp_path / "hello.yaml").write_text("flowcraft: 1\nstages: {hello: {prompt: Привет}}\n", "utf-8")
 
-    command = [sys.executable, "-m", "flowcraft", "run", "hello.yaml", "--json"]
+    command = [sys.executable, "-m", "flowcraft", "run", "hello.yaml", "--model", "echo:any", "--json"]
     environment = {**bare_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
 
