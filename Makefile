@@ -21,7 +21,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3 pyth
 INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-input
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib flowcraft plugins || true
 
-.PHONY: help demo test checks lint format types floors test-unit test-integration test-crewai coverage bench docs generated check-generated lock clean
+.PHONY: help demo test checks lint format types floors test-unit test-integration test-crewai collected coverage bench docs generated check-generated lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## Digest this project's own documents: the first thing to t
 	@$(BIN)/flowcraft run workflows/digest.yaml
 
 test: ## Everything that must hold before a change is merged
-	@$(MAKE) --jobs 4 checks $(CREWAI)/.crewai
+	@$(MAKE) --jobs 4 checks collected $(CREWAI)/.crewai
 	@$(MAKE) coverage test-crewai PAGES=
 
 checks: lint types floors check-generated docs
@@ -57,6 +57,10 @@ test-integration: $(VENV)/.dev ## Run the tests with real files, servers, proces
 
 test-crewai: $(CREWAI)/.crewai ## Run the tests of CrewAI's agents, in an environment that has CrewAI
 	$(CREWAI)/bin/pytest tests/crewai $(PARALLEL)
+
+# Pytest rewrites the asserts of each module: done once, beside the checks, it is not done by every worker.
+collected: $(VENV)/.dev
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only --quiet >/dev/null || true
 
 coverage: $(VENV)/.dev ## Run all tests and report coverage (terminal, htmlcov/, coverage.xml)
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term $(PAGES)
