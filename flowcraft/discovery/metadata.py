@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import TYPE_CHECKING, Literal
 
 import pluggy
@@ -91,26 +91,29 @@ def installed(
 ) -> list[Plugin]:
     """Return the plugins that metadata tells of, what is built in first, with what may not be imported marked so."""
     permits = _permits(allow, deny, (os.environ if environ is None else environ).get(VARIABLE, ""))
-    found = [_read(entry, group, permits) for group in (PROVIDERS, OTHERS) for entry in _entries(group)]
+    found = [_read(entry, entry.group, permits) for entry in _entries()]
     found.sort(key=lambda plugin: (plugin.distribution != OURS, _canonical(plugin.distribution), plugin.name))
     _settle_clashes(found)
     return found
 
 
-def _entries(group: str) -> Iterable[EntryPoint]:
+def _entries() -> list[EntryPoint]:
+    """Return the entry points of our groups; the distributions, which are many, are looked through once."""
     try:
-        return entry_points(group=group)
+        known = entry_points()
+        return [entry for group in (PROVIDERS, OTHERS) for entry in known.select(group=group)]
     except Exception:  # noqa: BLE001 - one unreadable distribution must not hide all others
-        return _readable_entries(group)
+        readable = list(_readable_entries())
+        return [entry for group in (PROVIDERS, OTHERS) for entry in readable if entry.group == group]
 
 
-def _readable_entries(group: str) -> Iterable[EntryPoint]:
+def _readable_entries() -> Iterable[EntryPoint]:
     for distribution in distributions():
         try:
-            entries: EntryPoints = distribution.entry_points
+            entries = distribution.entry_points
         except Exception:  # noqa: BLE001, S112 - its metadata cannot be read: it offers nothing
             continue
-        yield from entries.select(group=group)
+        yield from entries
 
 
 def _read(entry: EntryPoint, group: str, permits: Callable[[str, str], str]) -> Plugin:

@@ -29,6 +29,24 @@ def test_discovery_reads_metadata_and_imports_nothing(install: Install) -> None:
     assert "quiet_plugin" not in sys.modules
 
 
+def test_the_installed_distributions_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(*_: object) -> None:
+            return None
+
+        @staticmethod
+        def find_distributions(context: object) -> list[object]:
+            asked.append(context)
+            return []
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert "offline" in discover(environ={}).provider_names()
+    assert len(asked) == 1
+
+
 def test_a_provider_is_imported_when_it_is_asked_for_and_alone(install: Install) -> None:
     install("first-plugin", providers=["first"])
     install("second-plugin", providers=["second"])
