@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -213,14 +213,18 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress()
-        self._live = Live(console=console, refresh_per_second=8, get_renderable=lambda: table(self.progress))
+        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._rows)
 
     def __enter__(self) -> LiveView:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._live.transient = not self.progress.rows  # of a run that never began nothing stays
         self._live.stop()
+
+    def _rows(self) -> RenderableType:
+        return table(self.progress) if self.progress.rows else ""
 
     def __call__(self, event: Event) -> None:
         """Take one event in."""

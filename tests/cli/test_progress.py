@@ -185,3 +185,12 @@ def test_pipe_gets_the_first_line_of_a_failure_and_the_end_tells_all_of_it():
     LineView(console)(StageFinished(stage="notes", state="failed", reason="no model answered:\n  1. small\n  2. big"))
 
     assert console.file.getvalue() == "notes: failed: no model answered: ...\n"
+
+
+def test_terminal_shows_no_table_of_a_run_that_never_begins():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+
+    with LiveView(console):
+        pass
+
+    assert "stage" not in console.file.getvalue()
