@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowcraft.app.stage_models import StageModels
 from flowcraft.errors import ProviderUnavailable, WorkflowError
 from flowcraft.plugin import ChatResponse, ToolCall
 
@@ -50,6 +51,15 @@ async def test_output_type_makes_a_value_of_the_answer(project, output, answer, 
 
     assert result.error == ""
     assert result.outputs == {"ask": value}
+
+
+async def test_settings_are_asked_once_for_the_chain_of_all_elements(project, monkeypatch):
+    asked, written = [], StageModels.written
+    monkeypatch.setattr(StageModels, "written", lambda self, *key: asked.append(key) or written(self, *key))
+    result = await project.ask("stages: {ask: {each: [a, b, c], parallel: 1, prompt: '${{ item }}'}}", "x", "y", "z")
+
+    assert result.outputs == {"ask": ["x", "y", "z"]}
+    assert len([key for key in asked if key[1] == "ask"]) == 2  # once to see whose plugins the run uses
 
 
 async def test_call_of_a_tool_where_there_are_none_is_no_answer(project):

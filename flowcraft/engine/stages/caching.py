@@ -62,7 +62,7 @@ class StageCache:
             names |= {name for part in judge.rubric.expressions for name in part.names}
             default = self.goes.frame.workflow.default_model
             model = judge.model or unit.rendered.model
-            chain = self.ground.job.models.written(model, self.stage.name, default, Quality())
+            chain = self.ground.written(model, self.stage.name, default, Quality())
             asked = [judge.rubric.source, judge.model, chain]
         try:
             most = most_tries(self.stage, scope)

@@ -99,12 +99,12 @@ class Goes:
 
     def _chain(self, model: str | None, rendered: Rendered) -> Any:
         """Return the chain of a model as settings write it, with those that a stage's agents name."""
-        models, default = self.ground.job.models, self.frame.workflow.default_model
-        chain = models.written(model, self.stage.name, default, rendered.quality)
+        written, default = self.ground.written, self.frame.workflow.default_model
+        chain = written(model, self.stage.name, default, rendered.quality)
         named = models_named(rendered.options)
         if not named:
             return chain
-        return {"stage": chain, **{name: models.written(name, self.stage.name, default, rendered.quality) for name in named}}
+        return {"stage": chain, **{name: written(name, self.stage.name, default, rendered.quality) for name in named}}
 
     def told_of(self, unit: Unit) -> Wanted:
         """Return what is recorded as asked for by a unit: nothing where inner stages say it."""

@@ -80,6 +80,7 @@ class Ground(ABC):
         self._said: set[str] = set()
         self._spent: dict[str, Spent] = {}
         self._chains: dict[tuple[str | None, str, str | None, Quality], LLM] = {}
+        self._written: dict[tuple[str | None, str, str | None, Quality], Any] = {}
         self._bodies: dict[str, StageBody] = {}
         self._codes: dict[tuple[str, str], str] = {}
         self._event_lock = threading.Lock()
@@ -197,6 +198,15 @@ class Ground(ABC):
         if chain is None:
             chain = self._chains[key] = self.job.models.llm(*key)
         return chain
+
+    def written(self, model: str | None, stage: str, default: str | None, quality: Quality) -> Any:
+        """Return the chain for a stage as settings write it, made once as the chain itself is."""
+        key = (model, stage, default, quality)
+        if quality.rubric:
+            return self.job.models.written(*key)
+        if key not in self._written:
+            self._written[key] = self.job.models.written(*key)
+        return self._written[key]
 
     def took(self, path: str, origin: str) -> None:
         """Take note of a piece that was not done here, and of the model that answered there."""

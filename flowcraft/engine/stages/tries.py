@@ -137,7 +137,7 @@ class Tries:
         what = digest(path.rpartition("#")[2], rubric, judge.model)
         scope = Place(run=self.book.run, path=path, stage=self.stage.name, deadline=deadline, budget=ground.budget)
         case = Case(question=question_of(self.stage, asked), answer=inserted(kept.value), rubric=rubric, scope=scope)
-        chain = ground.job.models.written(judge.model or asked.rendered.model, self.stage.name, default, Quality())
+        chain = ground.written(judge.model or asked.rendered.model, self.stage.name, default, Quality())
         # A run knows which try its judge was asked about; another run takes the word over only of the very same.
         judged = digest(asked.wanted.what, asked.wanted.code, case.question, case.answer, chain)
         wanted = Wanted(path=path, what=what, code=judged, asks={"rubric": rubric, "model": judge.model, "chain": chain})
