@@ -51,11 +51,12 @@ def side_by_side(kind: str, title: str, rounds: int) -> None:
         measures = {"ours": ours(kind, count), "theirs": theirs(kind, count)}
         found = interleaved(measures, rounds if count < 1000 else min(rounds, 3))
         mine, other = (median(found[side], "seconds") / count * 1000 for side in ("ours", "theirs"))
+        cpu = median(found["ours"], "cpu") / count * 1000
         limit = Target(value=mine, limit=1.0 if kind == "row" else 0.5)
         factor = {("row", 100): 2.0, ("row", 300): 4.0}.get((kind, count), 1.0)
         faster = Target(value=other / mine, limit=factor, least=True)
-        rows.append((f"{count} stages", mine, limit, other, other / mine, faster, median(found["ours"], "megabytes")))
-    columns = ("", "FlowCraft", "target", "LangGraph", "times faster", "target", "our MB")
+        rows.append((f"{count} stages", mine, limit, cpu, other, other / mine, faster, median(found["ours"], "megabytes")))
+    columns = ("", "FlowCraft", "target", "our CPU", "LangGraph", "times faster", "target", "our MB")
     show(f"Stages {title}, ms a stage, results of 2 kB", columns, rows)
 
 
@@ -119,12 +120,13 @@ def listed(body: str, title: str, rounds: int, *, limited: bool) -> None:
             f"{count:,}",
             each[count],
             Target(value=each[count], limit=0.5) if limited else "",
+            median(found[count], "cpu") / count * 1000,
             most[count],
             Target(value=most[count], limit=250),
         )
         for count in measures
     ]
-    columns = ("", "FlowCraft", "target", "MB at most", "target")
+    columns = ("", "FlowCraft", "target", "CPU", "MB at most", "target")
     show(f"Elements of a list, {title}, ms an element, results of 2 kB", columns, rows)
     ratio = each[LONG] / each[100]
     show("An element of 10,000 by one of 100", ("ratio", "target"), [(ratio, Target(value=ratio, limit=1.3))])

@@ -119,11 +119,11 @@ async def measure(kind: str, count: int, size: int, folder: Path) -> dict[str, A
         await flow.run(warm)
         begun = time.perf_counter()
         loaded = flow.load(path)
-        between = time.perf_counter()
+        between, worked = time.perf_counter(), time.process_time()
         result = await flow.run(loaded, inputs, on_start=lambda run: (folder / "run").write_text(run) and None)
-        seconds = time.perf_counter() - between
+        seconds, cpu = time.perf_counter() - between, time.process_time() - worked
     assert result.state == "done", result.error
-    return {"seconds": seconds, "loading": between - begun, **memory()}
+    return {"seconds": seconds, "cpu": cpu, "loading": between - begun, **memory()}
 
 
 async def resume(run: str, folder: Path) -> dict[str, Any]:
