@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.no_cover, pytest.mark.usefixtures("forked")]
 
 SLOW = """
 flowcraft: 1
