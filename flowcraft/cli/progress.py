@@ -289,8 +289,8 @@ class LineView:
     def _details(self, event: StageFinished) -> str:
         row = self._running.pop(event.stage, None) or Row(name=event.stage)
         if event.state == "skipped" or event.reason:
-            first, more, _ = event.reason.partition("\n")  # the run's end tells all of it
-            return f": {first}" + (" ..." if more else "")
+            first, *more = event.reason.strip().split("\n")  # of many lines those that say most; the run's end tells them all
+            return f": {first}" + (f" ... {more[-1].strip()}" if more else "")
         told = [f"{event.seconds:.1f} s"]
         if row.model:
             told.append(row.model)

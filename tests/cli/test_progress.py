@@ -179,12 +179,12 @@ def test_list_of_which_elements_failed_says_how_many():
     assert "1 of 2 failed" in shown(table(progress))
 
 
-def test_pipe_gets_the_first_line_of_a_failure_and_the_end_tells_all_of_it():
+def test_pipe_gets_the_first_and_the_last_line_of_a_failure_and_the_end_tells_all_of_it():
     console = Console(file=io.StringIO(), width=200)
 
     LineView(console)(StageFinished(stage="notes", state="failed", reason="no model answered:\n  1. small\n  2. big"))
 
-    assert console.file.getvalue() == "notes: failed: no model answered: ...\n"
+    assert console.file.getvalue() == "notes: failed: no model answered: ... 2. big\n"
 
 
 def test_terminal_shows_no_table_of_a_run_that_never_begins():
