@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -28,7 +28,13 @@ class Part(Generic[T]):
         self._name = make.__name__
         self.__doc__ = make.__doc__
 
-    def __get__(self, whole: Parts, kind: type[Parts]) -> T:
+    @overload
+    def __get__(self, whole: None, kind: type[Parts]) -> Self: ...
+    @overload
+    def __get__(self, whole: Parts, kind: type[Parts]) -> T: ...
+    def __get__(self, whole: Parts | None, kind: type[Parts]) -> Self | T:
+        if whole is None:
+            return self  # read of the class, by who looks at what it has
         with whole.making:
             kept = vars(whole)
             if self._name not in kept:
