@@ -84,9 +84,8 @@ class Maker:
             tasks=list(tasks.values()),
             process=Process.hierarchical if self._led else Process.sequential,
             manager_agent=manager,
-            manager_llm=manager.llm if manager is not None else None,
             verbose=False,
-            cache=False,
+            cache=False,  # of an agent's, too: it has one only where the crew gives it one
             memory=False,
             tracing=False,
         )
@@ -105,7 +104,6 @@ class Maker:
             tools=self._tools(caller, agent.tools),
             allow_delegation=agent.allow_delegation,
             verbose=False,
-            cache=False,
             max_retry_limit=0,
             use_better_compaction=False,  # it would put names of temporary files into prompts
             **limits,
