@@ -159,6 +159,10 @@ async def test_fork_takes_over_the_calls_of_agents_up_to_the_first_that_asks_for
     forked = await folder.fork(first.run, file=edited)
     assert (forked.outputs, folder.asked(), folder.looked) == ({"report": VALUE}, 2, 1)
     assert await folder.origins(forked.run) == {part: "" if "writer" in part else "fork" for part in CALLS[2:]}
+    edited = folder.write("edited.yaml", FLOW.replace("goal: Find,", "goal: Find all,"))
+    forked = await folder.fork(first.run, file=edited)
+    assert (forked.outputs, folder.asked(), folder.looked) == ({"report": VALUE}, 2, 1)
+    assert await folder.origins(forked.run) == {part: "" if "researcher" in part else "fork" for part in CALLS}
     anew = await folder.fork(first.run, stage="report")
     assert (anew.outputs, folder.asked(), folder.looked) == ({"report": VALUE}, 6, 1)
     assert anew.stages["facts"]["origin"] == f"fork:{first.run}"

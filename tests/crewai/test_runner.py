@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,9 @@ async def carried_out(crew: AgentCrew, stage: Stage) -> Any:
 
 
 @pytest.fixture
-def stage(server: FaultServer, tmp_path: Path) -> Callable[..., Stage]:
+def stage(server: FaultServer, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     """Make stages on the server's models, whose chain is ``a`` unless others are named."""
+    managers: list[LLMManager] = []
 
     def make(book: Book | None = None, *, models: tuple[str, ...] = ("a",), facts: Any = None, **more: Any) -> Stage:
         provider = {"type": "openai", "base_url": server.url, "api_key": "key", "models": facts or {}}
@@ -124,9 +125,12 @@ def stage(server: FaultServer, tmp_path: Path) -> Callable[..., Stage]:
         }
         file = tmp_path / "settings.yaml"
         file.write_text(yaml.safe_dump(page), "utf-8")
-        return Stage(LLMManager(file), book or Book(), **more)
+        managers.append(LLMManager(file))
+        return Stage(managers[-1], book or Book(), **more)
 
-    return make
+    yield make
+    for manager in managers:
+        manager.close()
 
 
 Make = Callable[..., Stage]
@@ -250,6 +254,41 @@ async def test_a_text_that_holds_no_value_is_asked_for_it_as_a_prompt_is(server:
     server.script("a", text, *["I give up"] * 9)
     with pytest.raises(LLMError, match="no JSON"):
         await carried_out(crew, stage(output=found.output))
+
+
+async def test_what_crewai_itself_fails_of_is_not_begun_anew(server: FaultServer, stage: Make) -> None:
+    def search(words: str) -> str:
+        return "found"
+
+    server.script("a", "There are three", Fault.context_too_long(), "never asked")
+    found = stage(output=OutputSpec(schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}))
+    with pytest.raises(StageFailed, match="CrewAI gave up: LLMContextLengthExceededError"):
+        await carried_out(crew_of(agent("one", tools=[tool_of(search)])), found)
+    assert found.pieces.parts == ["crewai", "one/call[1]", "one/call[2]"]
+    assert server.count() == 2
+
+
+@pytest.mark.parametrize("process", ["sequential", "hierarchical"])
+async def test_a_tool_that_is_called_again_with_the_same_is_carried_out_again(
+    server: FaultServer, stage: Make, process: Any
+) -> None:
+    did: list[str] = []
+
+    def look(words: str) -> str:
+        did.append(words)
+        return f"found {len(did)}"
+
+    def answer(request: ReceivedRequest) -> Reply | str:
+        if "found 2" in spoken(request):
+            return "found 2"
+        if request.body["tools"][0]["function"]["name"] == "look":
+            return calls("look", {"words": "x"})
+        return calls(DELEGATE, {"task": "Dig", "context": "none", "coworker": "One"})
+
+    server.script("a", answer)
+    crew = crew_of(agent("one", tools=[tool_of(look)]), tasks=[task("one")], process=process)
+    assert await carried_out(crew, stage()) == "found 2"
+    assert did == ["x", "x"]
 
 
 @pytest.mark.parametrize("text", ['{"n": 3}', '```json\n{"n": 3}\n```', 'It is {"n": 3,}', '{"n": 3, "more": 1}'])
