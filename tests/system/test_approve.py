@@ -360,6 +360,9 @@ def test_what_is_said_of_no_choice_is_an_error(gate):
 WAITING = textwrap.dedent("""
     import asyncio, json, resource, sys, threading, time
     from flowcraft import FlowCraft
+    from flowcraft.engine import lease
+
+    lease.BEAT_SECONDS = 0.2  # it pauses after ten of them
 
     async def main(count):
         async with FlowCraft() as flow:
@@ -367,7 +370,7 @@ WAITING = textwrap.dedent("""
             for number in range(max(count, 1)):
                 result = await flow.run(workflow, answers=None if count else {"gate": {"choice": "reject"}})
             attending = asyncio.ensure_future(flow.attend(every=1.0))
-            await asyncio.sleep(24)  # the beat pauses after twenty seconds
+            await asyncio.sleep(5)
             before, tasks = time.process_time(), len(asyncio.all_tasks())
             threads = sorted(thread.name.partition("_")[0] for thread in threading.enumerate())
             await asyncio.sleep(10)
