@@ -141,18 +141,30 @@ class Progress:
         self.row(path.removesuffix(_JUDGE)).count(event.attempt, judged=path.endswith(_JUDGE))
 
 
-def table(progress: Progress) -> Table:
-    """Return the rows as a table."""
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    found.add_column("")
-    found.add_column("stage", overflow="fold")
-    for title in ("state", "model"):
-        found.add_column(title, overflow="ellipsis", no_wrap=True)
-    for title in ("calls", "tokens", "USD", "time"):
-        found.add_column(title, justify="right", no_wrap=True)
+_TITLES = ("", "stage", "state", "model", "calls", "tokens", "USD", "time")
+_LEAST = {"stage": 16, "model": 10}
+"""Characters that a column is given at least, where it could do with more."""
+
+
+def table(progress: Progress, width: int | None = None) -> Table:
+    """Return the rows as a table. Of figures for which ``width`` characters have no room, whole columns are left out."""
     with progress.lock:
-        for row in _in_order(progress.rows):
-            found.add_row(*_cells(row))
+        rows = [dict(zip(_TITLES, _cells(row), strict=True)) for row in _in_order(progress.rows)]
+    widths = {title: max(len(title), *(row[title].cell_len for row in rows), 0) for title in _TITLES}
+    least = {title: min(room, _LEAST.get(title, room)) for title, room in widths.items()}
+    for title in ("tokens", "calls", "model", "USD", "time"):
+        if width is not None and sum(least.values()) + 2 * len(least) > width:
+            del least[title]
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in least:
+        if title == "stage":
+            found.add_column(title, overflow="fold")
+        elif title in ("state", "model"):
+            found.add_column(title, overflow="ellipsis", no_wrap=True)
+        else:
+            found.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for row in rows:
+        found.add_row(*(row[title] for title in least))
     return found
 
 
@@ -224,7 +236,7 @@ class LiveView:
         self._live.stop()
 
     def _rows(self) -> RenderableType:
-        return table(self.progress) if self.progress.rows else ""
+        return table(self.progress, self._live.console.width) if self.progress.rows else ""
 
     def __call__(self, event: Event) -> None:
         """Take one event in."""

@@ -194,3 +194,23 @@ def test_terminal_shows_no_table_of_a_run_that_never_begins():
         pass
 
     assert "stage" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [
+        (80, ["stage", "state", "model", "calls", "tokens", "USD", "time"]),
+        (50, ["stage", "state", "model", "USD", "time"]),
+        (30, ["stage", "state"]),
+    ],
+)
+def test_narrow_terminal_gets_fewer_figures_and_each_stage(width, titles):
+    progress = Progress()
+    for event in STORY:
+        progress(event)
+
+    head, *rows = shown(table(progress, width), width).splitlines()
+
+    assert head.split() == titles
+    assert [row.split()[:2] for row in rows] == [["✓", "read"], ["✓", "notes"], ["-", "merge"]]
+    assert "1 of 2 failed" in rows[1]
