@@ -139,5 +139,5 @@ def _table(*left: str, right: tuple[str, ...], rest: tuple[str, ...]) -> Table:
     for title in right:
         table.add_column(title, justify="right", no_wrap=True)
     for title in rest:
-        table.add_column(title, min_width=16 if title == "can" else len(title))
+        table.add_column(title, min_width=11 if title == "can" else len("provider"))
     return table

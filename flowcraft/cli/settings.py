@@ -61,7 +61,7 @@ def settings(
 def _table(entries: list[Entry]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("key", "value", "from", "note"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "key")
     for entry in entries:
         style = "dim" if entry.source == "default" else ""
         cells = (entry.key, _readable(entry.value), entry.source, entry.note)

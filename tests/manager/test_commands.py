@@ -106,3 +106,14 @@ def test_stats_are_a_list_of_figures(folder: Path) -> None:
 def test_stats_without_calls_say_so(folder: Path) -> None:
     assert "no calls are recorded yet" in call("stats").stderr
     assert "no calls of stage 'x'" in call("stats", "--stage", "x").stderr
+
+
+def test_list_fits_80_columns_with_what_is_known_of_real_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobodys-key")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = call("list").stdout.splitlines()
+
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert "preset" in lines[1].split()
+    assert "provider" in " ".join(lines).split()
