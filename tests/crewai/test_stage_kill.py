@@ -79,7 +79,7 @@ from flowcraft.cli.app import run
 from flowcraft.crewai.library import load_library
 
 crewai = load_library()
-for room in ("crewai.crews", "crewai.runner", "app", "cli.run", "cli.runs"):
+for room in ("crewai.crews", "crewai.runner", "app.runs", "storage", "cli.run", "cli.runs"):
     importlib.import_module("flowcraft." + room)
 print("ready", flush=True)
 for line in sys.stdin:
