@@ -58,7 +58,8 @@ def load_workflow(
     try:
         library.add(absolute, os.fspath(path), ())
     except UnreadableFile as error:
-        message = str(error).replace(f"file {absolute}", "such file").replace(absolute, "this")
+        message = str(error).replace(f"there is no file {absolute}", "there is no such file")
+        message = message.replace(f"no file {absolute}", "no file of this name").replace(absolute, "this")
         raise WorkflowError(problems=[Problem(message=message, hint=error.hint, file=os.fspath(path))]) from None
     found = list(library.askers.all())
     library.problems += [problem for problem in found if not problem.warning]
