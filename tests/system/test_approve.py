@@ -406,5 +406,7 @@ def test_a_hundred_waiting_runs_cost_no_coroutine_no_thread_and_no_measurable_cp
 
     assert (none["waiting"], hundred["waiting"]) == (0, 100)
     assert hundred["tasks"] == none["tasks"]
-    assert len(hundred["threads"]) <= len(none["threads"]) + 1, (none, hundred)
+    # The loop's own executor keeps its threads, as many as it ever needed at once: eight at most on four cores.
+    beside = [[thread for thread in one["threads"] if thread != "asyncio"] for one in (none, hundred)]
+    assert len(beside[1]) <= len(beside[0]) + 1, (none, hundred)
     assert hundred["cpu"] <= max(none["cpu"] * 2, none["cpu"] + 0.1), (none, hundred)
