@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from flowcraft.testing.server import FaultServer
 
 __all__ = ["Chunks", "FakeProvider", "Fault", "FaultServer", "Hang", "PooledContract", "ProviderContract", "Reply", "replay"]
+
+_CONTRACTS = (f"{__name__}.contract", f"{__name__}.pooling")
 
 
 def __getattr__(name: str) -> Any:
@@ -31,4 +34,7 @@ def __getattr__(name: str) -> Any:
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{homes[name]}"), name)
+    home = f"{__name__}.{homes[name]}"
+    if home in _CONTRACTS and sys.modules.keys().isdisjoint(_CONTRACTS):
+        import_module("pytest").register_assert_rewrite(*_CONTRACTS)  # a failure shows the values
+    return getattr(import_module(home), name)

@@ -1,5 +1,8 @@
 """Recorded runs as tests: a pytest plugin, and ``replay`` for tests of one's own. Loads nothing before there is one to replay.
 
+It is named by who wants it (``pytest_plugins``), and not found by its installation: of what brings a plugin that way, pytest
+rewrites every module.
+
 Every ``STEM.recorded.sqlite`` that pytest comes by is a test: the workflow beside it asks for the same, and gives the same.
 """
 

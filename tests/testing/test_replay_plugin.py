@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import pytest
 
@@ -15,10 +14,6 @@ pytestmark = pytest.mark.integration
 
 MODULE = "flowcraft.testing.recordings"
 FLOW = 'flowcraft: 1\ninputs: {topic: string = rain}\nstages:\n  ask:\n    prompt: "What of ${{ inputs.topic }}?"\n'
-
-
-def installed() -> bool:
-    return any(point.value == MODULE for point in entry_points(group="pytest11"))
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +38,7 @@ def user(pytester, monkeypatch, recorded):
 
 
 def run(pytester, *arguments):
-    plugin = () if installed() else ("-p", MODULE)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *plugin, *arguments)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", MODULE, *arguments)
 
 
 def test_a_recording_is_a_test(user):
@@ -158,19 +152,45 @@ def test_a_project_without_recordings_loads_nothing_of_flowcraft(pytester):
     run(pytester).assert_outcomes(passed=1)
 
 
-def test_it_can_be_left_out(user):
-    result = run(user, "-p", "no:flowcraft", "-p", f"no:{MODULE}")
+def test_a_conftest_may_name_it(user):
+    user.makeconftest(f"pytest_plugins = [{MODULE!r}]")
 
-    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    user.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
-def test_pytest_finds_it_by_the_projects_metadata():
-    import tomllib
-    from pathlib import Path
+def test_who_does_not_name_it_goes_without_and_pytest_rewrites_none_of_our_modules(user):
+    user.makepyfile(
+        test_own="""
+        def test_loaders(pytestconfig):
+            import flowcraft.app.flowcraft
+            assert type(flowcraft.app.flowcraft.__loader__).__name__ == "SourceFileLoader"
+            assert not pytestconfig.pluginmanager.hasplugin("flowcraft.testing.recordings")
+        """
+    )
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    user.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
-    assert project["project"]["entry-points"]["pytest11"] == {"flowcraft": MODULE}
+
+def test_a_contracts_failure_shows_the_values(pytester):
+    pytester.makepyfile(
+        """
+        from flowcraft.testing import FakeProvider, PooledContract
+
+        class Rude(FakeProvider):
+            async def chat(self, model, request):
+                answer = await super().chat(model, request)
+                return type(answer)(text="Go away.", model=model)
+
+        class TestRude(PooledContract):
+            def provider(self, server):
+                return Rude()
+        """
+    )
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "returns_text")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*assert 'Go away.' == 'Fine, thanks.'*"])
 
 
 def test_importing_it_costs_next_to_nothing():
