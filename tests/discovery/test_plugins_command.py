@@ -81,7 +81,7 @@ def test_the_list_is_readable_and_a_wrong_name_gets_the_nearest(install: Install
     listed = flowcraft(tmp_path, "plugins")
     assert listed.returncode == 0
     assert any(
-        line.split()[:4] == ["good", "good-plugin", "1.0", "flowcraft.providers"] and line.split()[4] in WORKS
+        line.split()[:4] == ["good", "good-plugin", "1.0", "providers"] and line.split()[4] in WORKS
         for line in listed.stdout.splitlines()
     )
     wrong = flowcraft(tmp_path, "plugins", "show", "offlin")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def alive(pid):
 
 
 async def until(condition, what):
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -316,12 +315,9 @@ async def test_command_may_tidy_up_when_it_is_told_to_end(project):
 
 
 async def test_what_a_command_leaves_running_is_ended_with_it(project):
-    begun = time.monotonic()
-
     told = await value(project, "stages: {a: {shell: 'sleep 600 >/dev/null 2>&1 & echo $!'}}")
 
     await until(lambda: not alive(int(told["stdout"])), "the left process ended")
-    assert time.monotonic() - begun < 60
 
 
 async def test_what_a_command_starts_beside_itself_may_finish(project):

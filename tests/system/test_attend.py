@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -29,7 +30,13 @@ def rows(folder):
 
 
 def ended(process, count):
-    return {told["run"]: told for told in (json.loads(process.stdout.readline()) for _ in range(count))}
+    """What it tells of the next runs that end; it is killed if it says nothing, which ends the wait for it."""
+    watch = threading.Timer(120, process.kill)
+    watch.start()
+    try:
+        return {told["run"]: told for told in (json.loads(process.stdout.readline()) for _ in range(count))}
+    finally:
+        watch.cancel()
 
 
 @pytest.mark.no_cover
@@ -127,8 +134,8 @@ def test_cancel_of_a_live_run_whose_process_is_killed_then_is_carried_out_by_who
             return connection.execute("SELECT wanted FROM runs").fetchone()[0] == "cancel"
 
     folder.wait_for(wished, cancelling)
+    folder.kill(cancelling)  # before it takes a process that says nothing for dead, and the cancel for its own
     shown = folder.flowcraft("runs", "show", run)
-    folder.kill(cancelling)
     folder.kill(runner)
     attending = folder.start("attend", "--json")
     told = ended(attending, 1)

@@ -56,17 +56,23 @@ def test_run_of_a_killed_process_is_finished_by_another(slow):
     assert third.json["outputs"]["items"] == [f"<items[{index}]>" for index in range(30)]
 
 
-def test_run_of_a_live_process_is_not_taken(slow):
-    first = slow.start("run", "slow.yaml", "--json")
-    slow.wait_for(lambda: len(slow.lines()) > 3, first)
-    (run,) = slow.runs()
+def test_run_of_a_live_process_is_not_taken(twelve):
+    twelve.write("gate.py", "import pathlib, time\ndef wait():\n    while not pathlib.Path('go').exists(): time.sleep(0.01)\n")
+    twelve.write(
+        "held.yaml",
+        'flowcraft: 1\nstages: {a: {run: "steps:work", with: {name: a}}, b: {needs: [a], run: "gate:wait"}}\n',
+    )
+    first = twelve.start("run", "held.yaml", "--json")
+    twelve.wait_for(lambda: twelve.starts()["a"] == 1, first)
+    (run,) = twelve.runs()
 
-    refused = slow.flowcraft("runs", "resume", run)
+    refused = twelve.flowcraft("runs", "resume", run)
+    twelve.write("go", "")
 
     assert refused.code == 1
     assert "alive" in refused.err
-    assert slow.finish(first).code == 0
-    assert max(slow.starts().values()) == 1
+    assert twelve.finish(first).code == 0
+    assert twelve.starts() == {"a": 1}
 
 
 def test_stopped_process_does_nothing_more_than_finish_what_was_in_flight(slow, stop):
