@@ -16,9 +16,9 @@ from flowcraft.plugin.llm import LLM
 from flowcraft.redaction import Redactor
 
 if TYPE_CHECKING:
-    from flowcraft.engine.bodies.approve import ApproveAsk
-    from flowcraft.engine.tooling import Given
+    from flowcraft.tools import Toolbox
     from flowcraft.workflow.schema import Stage, ToolName, Workflow
+    from flowcraft.workflow.types.type import Fields
 
 
 class LeavesValue(StageFailed):
@@ -29,9 +29,32 @@ class LeavesValue(StageFailed):
         self.value = value
 
 
-GiveTools = Callable[[Sequence["ToolName"]], Awaitable["Given"]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveAsk:
+    """What is asked; ``rejects`` says that the choice 'reject' fails the stage."""
+
+    question: str
+    choices: Mapping[str, str]
+    rejects: bool
+    form: Fields | None = None
+
+    def data(self) -> dict[str, Any]:
+        """Return it as JSON-like data."""
+        form = self.form.json_schema() if self.form is not None else None
+        return {"question": self.question, "choices": list(self.choices), "rejects": self.rejects, "form": form}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The tools that a prompt is given; ``allowed`` may write and reach out whatever others wrote."""
+
+    tools: Toolbox
+    allowed: frozenset[str]
+
+
+GiveTools = Callable[[Sequence["ToolName"]], Awaitable[Given]]
 RunWorkflow = Callable[["Workflow", Mapping[str, Any], str], Any]
-AskPeople = Callable[["ApproveAsk"], Awaitable[Mapping[str, Any]]]
+AskPeople = Callable[[ApproveAsk], Awaitable[Mapping[str, Any]]]
 RunStages = Callable[[Mapping[str, "Stage"], Mapping[str, Any], str], Any]
 
 

@@ -7,9 +7,10 @@ import functools
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flowcraft.engine.context import Context, Given
 from flowcraft.engine.functions import load_function
 from flowcraft.engine.pieces.book import StagePieces
 from flowcraft.engine.pieces.values import digest
@@ -30,16 +31,7 @@ from flowcraft.workflow.expressions.template import render_value
 from flowcraft.workflow.schema import ToolName
 
 if TYPE_CHECKING:
-    from flowcraft.engine.context import Context
     from flowcraft.engine.stages.job import Frame, Job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """The tools that a prompt is given; ``allowed`` may write and reach out whatever others wrote."""
-
-    tools: Toolbox
-    allowed: frozenset[str]
 
 
 class Bench:

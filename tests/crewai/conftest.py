@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from flowcraft.testing import FaultServer
 
 if is_installed():
     load_library()  # takes seconds, and warns of what other libraries say: before tests count time and warnings
-    # Not by the thread of statistics, in the midst of a test: pytest rewrites it, and two threads at that fail in Python 3.11.
-    import_module("flowcraft.storage")
 
 
 @pytest.fixture(scope="session", autouse=True)

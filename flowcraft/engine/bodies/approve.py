@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from flowcraft.engine.context import Context
+from flowcraft.engine.context import ApproveAsk, Context
 from flowcraft.plugin.stages import StageBody
-
-if TYPE_CHECKING:
-    from flowcraft.workflow.types.type import Fields
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApproveAsk:
-    """What is asked; ``rejects`` says that the choice 'reject' fails the stage."""
-
-    question: str
-    choices: Mapping[str, str]
-    rejects: bool
-    form: Fields | None = None
-
-    def data(self) -> dict[str, Any]:
-        """Return it as JSON-like data."""
-        form = self.form.json_schema() if self.form is not None else None
-        return {"question": self.question, "choices": list(self.choices), "rejects": self.rejects, "form": form}
 
 
 class ApproveBody(StageBody):

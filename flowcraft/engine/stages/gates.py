@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowcraft.engine.bodies.approve import ApproveAsk
+from flowcraft.engine.context import ApproveAsk
 from flowcraft.engine.pieces.values import json_text
 from flowcraft.engine.stages.ground import Ground, stage_of
 from flowcraft.engine.stages.job import Waiting

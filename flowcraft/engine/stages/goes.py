@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.bodies.attachments import contents
 from flowcraft.engine.bodies.crews import AGENTS, models_named
-from flowcraft.engine.context import Context, LeavesValue
+from flowcraft.engine.context import ApproveAsk, Context, LeavesValue
 from flowcraft.engine.functions import load_module
 from flowcraft.engine.pieces.book import Kept, StagePieces
 from flowcraft.engine.pieces.reuse import Wanted

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from flowcraft.engine.bodies.approve import ApproveAsk
 from flowcraft.engine.bodies.attachments import attached
 from flowcraft.engine.bodies.crews import AGENTS, agent_ask, crew_ask
 from flowcraft.engine.bodies.group import GroupAsk
@@ -14,6 +13,7 @@ from flowcraft.engine.bodies.prompt import PromptAsk
 from flowcraft.engine.bodies.run import RunAsk
 from flowcraft.engine.bodies.shell import ShellAsk
 from flowcraft.engine.bodies.uses import UsesAsk
+from flowcraft.engine.context import ApproveAsk
 from flowcraft.engine.ports import Quality
 from flowcraft.plugin.stages import StageBody
 from flowcraft.source import parse_duration
