@@ -28,6 +28,7 @@ from flowcraft.workflow import (
     has_agents,
     load_workflow,
 )
+from flowcraft.workflow.checks.check import provider_meant
 
 
 class Workflows:
@@ -115,7 +116,14 @@ class Workflows:
     def check_model(self, model: str | None) -> None:
         """Raise SettingsError where nobody knows the model that stands in for all."""
         tiers = self.manager.tiers
-        if model is None or model in tiers or self.manager.knows_model(model) is not False:
+        known = True if model is None or model in tiers else self.manager.knows_model(model)
+        if model is None or known:
+            return
+        meant = provider_meant(model, self.manager.model_names)
+        if meant:
+            own = "a model whose own name has a colon needs its provider before it"
+            raise SettingsError(f"no provider is called {model.partition(':')[0]!r}; did you mean {meant!r}? ({own})")
+        if known is None:
             return
         hint = did_you_mean(model, [*sorted(tiers), *self.manager.model_names])
         raise SettingsError(f"unknown model or tier {model!r}; {hint or 'flowcraft models list shows those that are known'}")

@@ -9,12 +9,15 @@ _LONGEST = 100
 _MOST = 2000
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the one of ``words`` that ``word`` was most likely meant to be, None when nothing is near."""
+def nearest(word: str, words: Iterable[str], least: float = 0.6) -> str | None:
+    """Return the one of ``words`` that ``word`` was most likely meant to be, None when nothing is near.
+
+    ``least`` is how alike they are at least, from 0 to 1.
+    """
     if not word or len(word) > _LONGEST:
         return None
     known = {name.casefold(): name for name in list(words)[:_MOST]}
-    found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=least)
     return known[found[0]] if found else None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from flowcraft import FlowCraft
 from flowcraft.errors import SettingsError, WorkflowError
-from flowcraft.settings import load_settings
+from flowcraft.settings import Settings, load_settings
 from flowcraft.workflow import load_workflow
 
 pytestmark = pytest.mark.integration
@@ -79,6 +79,18 @@ async def test_unknown_model_in_place_of_all_is_told_before_anything_starts(fold
     async with opened(folder) as flow:
         with pytest.raises(SettingsError, match="unknown model or tier 'ofline'; did you mean 'offline'"):
             await flow.run(folder / "flow.yaml", model="ofline")
+
+
+async def test_a_provider_that_is_misspelt_is_told_before_its_model_is_asked_of_another(folder: Path) -> None:
+    (folder / "flow.yaml").write_text("flowcraft: 1\nstages: {a: {prompt: hello}}\n")
+    address = {"type": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key": "k"}
+    async with FlowCraft(Settings(providers={"local": address}, llm={"default_provider": "local"})) as flow:
+        with pytest.raises(
+            SettingsError, match=r"no provider is called 'locl'; did you mean 'local:any'\? \(a model whose own"
+        ):
+            await flow.run(folder / "flow.yaml", model="locl:any")
+        flow.workflows.check_model("llama3:8b")
+        flow.workflows.check_model("local:locl:any")
 
 
 @pytest.mark.parametrize("environ", [{}, {"TOKEN_OF_TESTS": ""}], ids=["unset", "empty"])

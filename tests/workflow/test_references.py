@@ -471,6 +471,23 @@ def test_a_name_that_may_be_any_models_is_warned_of_where_a_tier_or_an_alias_is_
     assert "no tier, alias or listed model is called 'expensiv'" in problems[0].message
 
 
+def test_a_provider_that_is_nobodys_name_but_nearly_ones_is_warned_of(folder):
+    workflow = folder.load(
+        """
+        stages:
+          a: {prompt: hello, model: "opnai:gpt-5"}
+          b: {prompt: hello, model: "llama3:8b"}
+          c: {prompt: hello, model: "openai:gpt-9"}
+        """
+    )
+
+    (problem,) = check_workflow(workflow, Facts(model_names=("openai", "ollama")))
+
+    assert (problem.line, problem.column, problem.warning) == (4, 29, True)
+    assert problem.message == "no provider is called 'opnai': 'opnai:gpt-5' will be asked for as a model's id"
+    assert problem.hint == "did you mean 'openai:gpt-5'?"
+
+
 def test_what_only_this_machine_lacks_is_doubted_until_a_run_starts(folder):
     facts = Facts(tiers=frozenset({"cheap"}), knows_model=lambda name: False, unset_env=frozenset({"TOKEN"}), starting=False)
 

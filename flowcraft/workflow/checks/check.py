@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flowcraft.errors import Problem
-from flowcraft.source import Document, did_you_mean, plain_document
+from flowcraft.source import Document, did_you_mean, nearest, plain_document
 from flowcraft.workflow.checks.facts import Facts
 from flowcraft.workflow.checks.fitness import Fitness, budget_problems
 from flowcraft.workflow.checks.sizes import known_value
@@ -239,6 +239,9 @@ def named_problem(document: Document, path: Path, name: str, facts: Facts) -> It
     if known is None and not {":", "/"} & set(name) and (hint := did_you_mean(name, sorted(facts.tiers | facts.aliases))):
         message = f"no tier, alias or listed model is called '{name}': it will be asked for as a model's id"
         yield document.problem(path, message, hint, warning=True)
+    elif known is None and (meant := provider_meant(name, facts.model_names)):
+        message = f"no provider is called '{name.partition(':')[0]}': '{name}' will be asked for as a model's id"
+        yield document.problem(path, message, f"did you mean '{meant}'?", warning=True)
     elif known is False:
         names = [*sorted(facts.tiers), *facts.model_names]
         vendors = name.replace("/", ":", 1)  # CrewAI and LiteLLM write a slash
@@ -247,3 +250,10 @@ def named_problem(document: Document, path: Path, name: str, facts: Facts) -> It
         hint = near or f"the tiers are: {', '.join(sorted(facts.tiers)) or 'none'}"
         hint = f"write {vendors}: the provider stands before a colon" if theirs else hint
         yield document.problem(path, f"unknown model or tier '{name}'", hint, warning=not facts.starting and not near)
+
+
+def provider_meant(name: str, names: Iterable[str]) -> str:
+    """Return ``provider:id`` where ``name`` begins with what is nobody's name but nearly one of ``names``, else nothing."""
+    before, colon, model = name.partition(":")
+    near = nearest(before, names, 0.85) if colon else None  # many models' ids have a colon of their own
+    return f"{near}:{model}" if near and near != before else ""
