@@ -32,7 +32,9 @@ _IN_ROW = 76
 """Characters of a line on which a value still stands beside the other one."""
 _ONE_LINE = "@@ -1 +1 @@"
 
-FirstRun = Annotated[str, typer.Argument(metavar="A", help="A run's id, the beginning of it, or the file of an export.")]
+FirstRun = Annotated[
+    str, typer.Argument(metavar="A", help="A run's id, the beginning of it, 'last', or the file of an export.")
+]
 SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it, written alike.")]
 
 

@@ -58,7 +58,7 @@ def graph(
         Path | None, typer.Argument(metavar="FILE", help="The workflow file; with --run it may be left out.")
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="Draw what became of a run: its id, or an exported run.")
+        str | None, typer.Option("--run", metavar="RUN", help="Draw what became of a run: its id, 'last', or an exported run.")
     ] = None,
     form: Annotated[
         Format | None,

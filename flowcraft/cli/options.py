@@ -17,7 +17,9 @@ SettingsPath = Annotated[
     typer.Option("--settings", metavar="PATH", help="Settings file; default: FLOWCRAFT_SETTINGS, else settings.yaml."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-RunOrFile = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the file of an export.")]
+RunOrFile = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, 'last', or the file of an export.")
+]
 Answers = Annotated[
     list[str] | None,
     typer.Option(
@@ -26,7 +28,7 @@ Answers = Annotated[
         help="Answer a gate beforehand, each time it asks: gate=approve, gate.comment=.., gate.FIELD=..",
     ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or 'last'.")]
 
 
 def open_flowcraft(settings: Path | None) -> FlowCraft:

@@ -98,8 +98,9 @@ class Engine:
         return start
 
     def find(self, run: str) -> RunRow:
-        """Return a run by its id or the beginning of it; raise StoreError if there is none."""
-        row = self.store.get(run)
+        """Return a run by its id, the beginning of it, or as the 'last' that began; raise StoreError if there is none."""
+        begun = self.store.list(1) if run == "last" else ()
+        row = self.store.get(begun[0].id if begun else run)
         if row is None:
             raise StoreError(f"there is no run {run!r}; 'flowcraft runs list' shows what there is")
         return row
