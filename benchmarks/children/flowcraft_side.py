@@ -10,6 +10,7 @@ prompt the elements of a list are prompts, answered at once by a provider in the
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -117,6 +118,7 @@ async def measure(kind: str, count: int, size: int, folder: Path) -> dict[str, A
     async with FlowCraft(folder / "settings.yaml") as flow:
         flow.register_provider("fake", answering(size))
         await flow.run(warm)
+        gc.collect()  # of what was loaded and warmed up, which is not what is measured; on every side
         begun = time.perf_counter()
         loaded = flow.load(path)
         between, worked = time.perf_counter(), time.process_time()

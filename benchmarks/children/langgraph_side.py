@@ -7,6 +7,7 @@ nodes are commands (shell), graphs of two nodes (group) or of one (uses), or gra
 
 from __future__ import annotations
 
+import gc
 import json
 import operator
 import os
@@ -97,6 +98,7 @@ def measure(kind: str, count: int, size: int, folder: Path, durability: str, kee
         config = {"recursion_limit": count + 10, "max_concurrency": 64}
         small.invoke(dict(first), {**config, "configurable": {"thread_id": "warm"}}, durability=durability)
         compiled = graph(kind, count, keep, size).compile(checkpointer=saver)
+        gc.collect()
         begun = time.perf_counter()
         result = compiled.invoke(dict(first), {**config, "configurable": {"thread_id": "1"}}, durability=durability)
         seconds = time.perf_counter() - begun
