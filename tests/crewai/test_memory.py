@@ -95,13 +95,15 @@ def test_crew_with_memory_asks_our_models_alone(server: FaultServer, settings: A
     crew._memory.close()
 
 
-def test_usage_of_a_crew_with_memory_is_what_the_server_counted(server: FaultServer, settings: Any, llm: Make) -> None:
-    def answer(request: ReceivedRequest) -> Reply:
-        if extracts(request):
-            return Reply(json.dumps({"memories": ["Bees make honey."]}), usage=Usage(input=1000, output=100))
-        return Reply('{"suggested_scope": "/", "importance": 0.5}', usage=Usage(input=10, output=1))
+def remembered(request: ReceivedRequest) -> Reply:
+    """What memory is answered: 1,100 tokens where it extracts, 11 elsewhere."""
+    if extracts(request):
+        return Reply(json.dumps({"memories": ["Bees make honey."]}), usage=Usage(input=1000, output=100))
+    return Reply('{"suggested_scope": "/", "importance": 0.5}', usage=Usage(input=10, output=1))
 
-    server.script("a", answer)
+
+def test_usage_of_a_crew_with_memory_is_what_the_server_counted(server: FaultServer, settings: Any, llm: Make) -> None:
+    server.script("a", remembered)
     made = llm()
     crew = about_bees(made, create_embedder_for_crewai(settings(**local(server)), model="offline"))
     crew.kickoff()
@@ -113,12 +115,7 @@ def test_usage_of_a_crew_with_memory_is_what_the_server_counted(server: FaultSer
 def test_memory_of_a_crew_that_is_kicked_off_for_each_counts_with_the_agent_that_was_copied(
     server: FaultServer, settings: Any, llm: Make
 ) -> None:
-    def answer(request: ReceivedRequest) -> Reply:
-        if extracts(request):
-            return Reply(json.dumps({"memories": ["Bees make honey."]}), usage=Usage(input=1000, output=100))
-        return Reply('{"suggested_scope": "/", "importance": 0.5}', usage=Usage(input=10, output=1))
-
-    server.script("a", answer)
+    server.script("a", remembered)
     made = llm()
     crew = about_bees(made, create_embedder_for_crewai(settings(**local(server)), model="offline"))
     crew.kickoff_for_each(inputs=[{"x": "1"}, {"x": "2"}])

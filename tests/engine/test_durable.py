@@ -145,3 +145,17 @@ async def test_tampered_piece_runs_no_code_and_is_refused(project):
         await project.resume(failed.run)
 
     assert not (project.path / "harm").exists()
+
+
+async def test_last_is_the_run_that_began_last(project):
+    async with project.open() as flow:
+        with pytest.raises(StoreError, match="there is no run 'last'"):
+            flow.engine.find("last")
+    project.steps("def one():\n    return 1\n")
+    await project.run('stages: {one: {run: "steps:one"}}')
+    newest = await project.run('stages: {one: {run: "steps:one"}}')
+
+    async with project.open() as flow:
+        assert flow.engine.find("last").id == newest.run
+        with pytest.raises(RunError, match=f"run {newest.run} is done"):
+            await flow.resume("last")

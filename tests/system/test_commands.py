@@ -295,13 +295,3 @@ def test_demo_digests_the_projects_own_documents(folder):
     assert outputs["summary"]
     assert outputs["highlights"]
     assert ended.json["stages"]["notes"]["calls"] == documents
-
-
-def test_last_names_the_run_that_began_last(hello):
-    assert "there is no run 'last'" in hello.flowcraft("runs", "show", "last").err
-    first, second = (hello.flowcraft("run", "hello.yaml", "-i", f"name={name}", "--json").json["run"] for name in ("a", "b"))
-
-    assert hello.flowcraft("runs", "show", "last", "--json").json["run"] == second != first
-    assert f"run {second} is done" in hello.flowcraft("runs", "resume", "last").err
-    assert "the same run" in hello.flowcraft("runs", "diff", "last", second).out
-    assert hello.flowcraft("graph", "--run", "last").code == 0

@@ -17,28 +17,27 @@ LONGEST_VALUE = 10_000
 SHORTENED = "characters left out) ... "
 """What stands in each text that is kept shortened, behind how many are left out."""
 _GAP = re.compile(r" \.\.\. \((\d+) " + re.escape(SHORTENED))
-_EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
 _SHOWN = 60
 _BEFORE = 15
 
 
 def asked_text(asks: Mapping[str, Any]) -> str:
     """Return what is asked for as JSON text, empty parts left out and long ones shortened."""
-    parts = [f"{TOLERANT.encode(str(name))}:{_bounded(name, value)}" for name, value in asks.items() if value not in _EMPTY]
-    return f"{{{','.join(parts)}}}"
+    return TOLERANT.encode({name: _bounded(name, value) for name, value in asks.items() if value not in (None, "", [], {}, ())})
 
 
 def _most(name: str) -> int:
     return LONGEST_TEXT if name in TEXTS else LONGEST_VALUE
 
 
-def _bounded(name: str, value: Any) -> str:
-    """Return a part as JSON text, which is made once: a part may be long."""
+def _bounded(name: str, value: Any) -> Any:
     most = _most(name)
     if isinstance(value, str):
-        return TOLERANT.encode(shortened(value, most))
+        return shortened(value, most)
+    if not isinstance(value, dict | list | tuple):
+        return value
     text = TOLERANT.encode(value)
-    return text if len(text) <= most else TOLERANT.encode(shortened(text, most))
+    return value if len(text) <= most else shortened(text, most)
 
 
 def shortened(text: str, most: int) -> str:
