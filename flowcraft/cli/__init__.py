@@ -29,9 +29,6 @@ def _main() -> None:
 
         sys.stdout.write(f"flowcraft {__version__}\n")
         return
-    import gc
-
-    gc.set_threshold(50_000)  # modules stay: with the usual 700 the collector goes through them all while they are loaded
     from flowcraft.cli.app import run
 
     run(sys.argv[1:])
